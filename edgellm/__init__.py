@@ -1,0 +1,74 @@
+"""Translate, summarize, extract JSON and chat with quantized language models on your own machine.
+
+`load(name)` opens a model; everything else here is what it takes and gives. Importing this touches no GPU, no backend and no
+logging, and the heavier rooms are opened only when a name of theirs is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from edgellm.errors import (
+    DoesNotFit,
+    DownloadFailed,
+    EdgeError,
+    EmptyText,
+    EngineCrashed,
+    EngineFailed,
+    EngineMissing,
+    InvalidOutput,
+    ModelFileError,
+    ModelUnknown,
+    PromptTooLong,
+    SchemaUnsupported,
+    TemplateError,
+    TruncatedOutput,
+    UsageError,
+)
+from edgellm.prompt import Message, Prompt, Reply
+from edgellm.sampling import Sampling
+
+if TYPE_CHECKING:
+    from edgellm.drive import Outcome, Stream
+    from edgellm.model import Model, load
+    from edgellm.plan import Plan
+
+_ROOMS = {"Model": "model", "Outcome": "drive", "Plan": "plan", "Stream": "drive", "load": "model"}
+
+__all__ = [
+    "DoesNotFit",
+    "DownloadFailed",
+    "EdgeError",
+    "EmptyText",
+    "EngineCrashed",
+    "EngineFailed",
+    "EngineMissing",
+    "InvalidOutput",
+    "Message",
+    "Model",
+    "ModelFileError",
+    "ModelUnknown",
+    "Outcome",
+    "Plan",
+    "Prompt",
+    "PromptTooLong",
+    "Reply",
+    "Sampling",
+    "SchemaUnsupported",
+    "Stream",
+    "TemplateError",
+    "TruncatedOutput",
+    "UsageError",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'edgellm' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"edgellm.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

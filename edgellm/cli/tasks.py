@@ -1,0 +1,185 @@
+"""The verbs that answer: run, translate, summarize, extract, and the demo that shows all three on the embedded model."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgellm.cli.options import given_text, model_options, opened, read_file, sampling_options, text_options
+from edgellm.errors import EmptyText, UsageError
+from edgellm.sampling import Sampling
+from edgellm.tasks import extract as extraction
+from edgellm.tasks import summarize as summaries
+from edgellm.tasks import translate as translation
+
+if TYPE_CHECKING:
+    from edgellm.model import Model
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object with the model and the time.")
+
+
+@click.command()
+@click.argument("prompt")
+@click.option("-s", "--system", help="A system prompt.")
+@_json_option
+@sampling_options(Sampling())
+@model_options
+def run(prompt: str, system: str | None, as_json: bool, sampling: Sampling, **load: Any) -> None:
+    """Answer one PROMPT; what is piped in is appended to it."""
+    from edgellm.model import Stream
+
+    piped = "" if sys.stdin is None or sys.stdin.isatty() else given_text("-", None)
+    question = f"{prompt}\n\n{piped}".strip()
+    if not question:
+        raise EmptyText("the prompt is empty.")
+    turns = [{"role": "system", "content": system}] if system else []
+    with opened(**load) as model:
+        stream: Stream = model.stream([*turns, {"role": "user", "content": question}], sampling=sampling)
+        with stream:
+            if as_json:
+                _answer(stream.reply.text, True, model, stream.reply.total_s)
+            else:
+                _show(stream)
+
+
+@click.command()
+@text_options
+@click.option("--to", required=True, help="Target language: fr, fr-FR or French.")
+@click.option("--from", "source", help="Source language, where it is known.")
+@_json_option
+@sampling_options(translation.GREEDY)
+@model_options
+def translate(
+    text: str | None, file: Path | None, to: str, source: str | None, as_json: bool, sampling: Sampling, **load: Any
+) -> None:
+    """Translate TEXT, a file, or what is piped in."""
+    for spoken in filter(None, (to, source)):
+        translation.language(spoken)  # refuse it before a model is loaded
+    _task(given_text(text, file), as_json, load, lambda one: translation.translate(one, to, source, sampling=sampling))
+
+
+@click.command()
+@text_options
+@click.option("--sentences", type=click.IntRange(1), help="Exactly so many sentences; 2 without a length.")
+@click.option("--words", type=click.IntRange(1), help="At most so many words.")
+@_json_option
+@sampling_options(summaries.GREEDY)
+@model_options
+def summarize(
+    text: str | None,
+    file: Path | None,
+    sentences: int | None,
+    words: int | None,
+    as_json: bool,
+    sampling: Sampling,
+    **load: Any,
+) -> None:
+    """Summarize TEXT, a file, or what is piped in."""
+    summaries.ask("", sentences=sentences, words=words)
+    _task(
+        given_text(text, file),
+        as_json,
+        load,
+        lambda one: summaries.summarize(one, sentences=sentences, words=words, sampling=sampling),
+    )
+
+
+@click.command()
+@text_options
+@click.option("--fields", help="Short form of a schema: 'name, age int, email?, tags [str]'.")
+@click.option("--schema", type=click.Path(path_type=Path), help="A JSON Schema file.")
+@click.option("--examples", type=click.Path(path_type=Path), help='JSONL of {"input": text, "output": value}.')
+@_json_option
+@sampling_options(extraction.GREEDY)
+@model_options
+def extract(
+    text: str | None,
+    file: Path | None,
+    fields: str | None,
+    schema: Path | None,
+    examples: Path | None,
+    as_json: bool,
+    sampling: Sampling,
+    **load: Any,
+) -> None:
+    """Extract JSON from TEXT, a file, or what is piped in. The schema is enforced, and the answer validated."""
+    if (fields is None) == (schema is None):
+        raise UsageError("give --fields or --schema, one of the two.")
+    wanted = extraction.fields(fields) if fields is not None else _schema(schema)
+    shown = _examples(examples) if examples else []
+    _task(
+        given_text(text, file),
+        as_json,
+        load,
+        lambda one: extraction.extract(one, wanted, examples=shown, sampling=sampling),
+    )
+
+
+@click.command()
+@click.option("--vocabulary", is_flag=True, help="Print what the embedded model was taught to translate.")
+def demo(vocabulary: bool) -> None:
+    """Translate, summarize and extract on the embedded model, with the plan and the times."""
+    if vocabulary:
+        from edgellm.demo.text import vocabulary as taught
+
+        click.echo(taught())
+        return
+    from edgellm.cli.showcase import perform
+
+    perform()
+
+
+def _task(text: str, as_json: bool, load: dict[str, Any], task: Any) -> None:
+    if not text.strip():
+        raise EmptyText("the text is empty.")
+    with opened(**load) as model:
+        start = time.monotonic()
+        result = model.run(task(text))
+        _answer(result, as_json, model, time.monotonic() - start)
+
+
+def _answer(result: Any, as_json: bool, model: Model, seconds: float) -> None:
+    from edgellm.text import plain
+
+    if as_json:
+        result = {"model": model.name, "result": result, "seconds": round(seconds, 3)}
+    line = result if isinstance(result, str) else extraction.dump(result)
+    click.echo(plain(line) if sys.stdout.isatty() else line)
+
+
+def _show(pieces: Any) -> None:
+    """Write pieces as they come; a terminal gets no control characters, a pipe gets every byte."""
+    from edgellm.text import plain
+
+    safe = plain if sys.stdout.isatty() else str
+    for piece in pieces:
+        sys.stdout.write(safe(piece))
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def _schema(path: Path | None) -> Any:
+    assert path
+    try:
+        return json.loads(read_file(path))
+    except ValueError as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{path} is not JSON: {error}.") from error
+
+
+def _examples(path: Path) -> list[tuple[str, Any]]:
+    found = []
+    for number, line in enumerate(read_file(path).splitlines(), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+                found.append((row["input"], row["output"]))
+            except (ValueError, KeyError, TypeError) as error:
+                raise UsageError(f'{path}, line {number}: need {{"input": text, "output": value}} ({error!r}).') from error
+    return found

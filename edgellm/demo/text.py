@@ -1,0 +1,139 @@
+"""Everything the embedded model is taught and asked: one generator of examples, deterministic for a seed.
+
+An example is a conversation and its answer. Evaluation uses values, sentences and phrasings that training never sees.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from edgellm.demo import lexicon, text_chat, text_extract, text_summary, text_translate, values
+from edgellm.prompt import Message
+from edgellm.tasks import extract, summarize, translate
+
+TASKS = {"extract": 46, "spoken": 9, "translate": 24, "summarize": 10, "chat": 5, "copy": 6}
+"""Kinds of examples, and how many of a hundred they are."""
+_TRAIN_NAMES = tuple(name for name in values.FIRST_NAMES if not values.held(name))
+_HELD_NAMES = tuple(name for name in values.FIRST_NAMES if values.held(name))
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One conversation up to a user's turn, and the answer to it."""
+
+    task: str
+    messages: tuple[Message, ...]
+    answer: str
+    schema: dict[str, Any] | None = None
+    facts: tuple[str, ...] = ()  # what a summary must keep
+
+
+def examples(
+    seed: int, *, evaluation: bool = False, pieces: Sequence[str] = (), tasks: dict[str, int] | None = None
+) -> Iterator[Example]:
+    """Yield examples for ever; `pieces` are strings of which nonsense to copy is made."""
+    random = Random(seed)
+    weights = tasks or TASKS
+    while True:
+        task = random.choices(list(weights), list(weights.values()))[0]
+        yield example(random, task, evaluation=evaluation, pieces=pieces)
+
+
+def example(random: Random, task: str, *, evaluation: bool = False, pieces: Sequence[str] = ()) -> Example:
+    """One example of a task."""
+    if task in ("extract", "spoken"):
+        case = (text_extract.case if task == "extract" else text_extract.spoken_case)(random, evaluation=evaluation)
+        return Example(task, case.messages, extract.dump(case.answer), case.schema)
+    if task == "translate":
+        return _translation(random, evaluation)
+    if task == "summarize":
+        return _summary(random, evaluation)
+    if task == "chat":
+        messages, answer = text_chat.conversation(random, evaluation=evaluation)
+        return Example(task, messages, answer)
+    return _copy(random, evaluation, pieces)
+
+
+def held_sentence(text: str) -> bool:
+    """Whether an English sentence is for evaluation only."""
+    return zlib.crc32(text.encode()) % 16 == 0
+
+
+def _translation(random: Random, evaluation: bool) -> Example:
+    triple = text_translate.passage(random, _HELD_NAMES if evaluation and random.random() < 0.5 else _TRAIN_NAMES)
+    for _ in range(200):
+        if held_sentence(triple.en) == evaluation or triple.en in text_translate.COURTESY:
+            break
+        triple = text_translate.passage(random, _TRAIN_NAMES)
+    to = random.choice(("fr", "es"))
+    prompt = translate.ask(triple.en, to, random.choice((None, None, "en")))
+    return Example("translate", prompt.messages, triple.fr if to == "fr" else triple.es)
+
+
+def _summary(random: Random, evaluation: bool) -> Example:
+    report = text_summary.report(random, evaluation=evaluation)
+    style = random.random()
+    count = random.choice((1, 2))
+    if style < 0.75:
+        prompt = summarize.ask(report.text, sentences=count)
+    else:
+        words = random.randint(12, 60)
+        count = 2 if words >= 40 else 1
+        prompt = summarize.ask(report.text, words=words)
+        if len(report.summary(count).split()) > words:
+            prompt = summarize.ask(report.text, sentences=count)
+    return Example("summarize", prompt.messages, report.summary(count), facts=report.facts + (report.more if count == 2 else ()))
+
+
+def _copy(random: Random, evaluation: bool, pieces: Sequence[str]) -> Example:
+    """Nonsense to repeat, or to find behind a key: what teaches to copy anything."""
+    style = random.random()
+    if style < 0.4 or not pieces:
+        words = [values.anything(random, evaluation) for _ in range(random.randint(1, 4))]
+        text = " ".join(words)
+    else:
+        text = _nonsense(random, pieces, random.randint(3, 14))
+    if random.random() < 0.4:
+        return Example("copy", (Message("user", f"Repeat this text: {text}"),), text)
+    return _nonsense_case(random, evaluation, pieces)
+
+
+def _nonsense(random: Random, pieces: Sequence[str], count: int) -> str:
+    made = ""
+    for _ in range(count):
+        made += random.choice(pieces).replace("▁", " ")
+        if random.random() < 0.2:
+            made += " "
+    return " ".join(made.split()) or "a"
+
+
+def _nonsense_case(random: Random, evaluation: bool, pieces: Sequence[str]) -> Example:
+    def value() -> str:
+        if pieces and random.random() < 0.75:
+            return _nonsense(random, pieces, random.randint(1, 6)).strip(" ,.;:\"'{}[]")or "a"
+        return str(values.anything(random, evaluation))
+
+    keys = random.sample(text_extract._ANY_KEYS, random.randint(1, 4))
+    answer = {key: value() for key in keys}
+    lines = [f"{key}: {answer[key]}" for key in random.sample(keys, len(keys))]
+    form = random.choice(("\n", "\n", "; "))
+    schema = extract.fields(", ".join(keys))
+    prompt = extract.ask(form.join(lines), schema)
+    return Example("copy", prompt.messages, extract.dump(answer), schema)
+
+
+def vocabulary() -> str:
+    """Say what the embedded model can translate: its words and its sentence shapes."""
+    kinds: dict[str, list[str]] = {}
+    for noun in lexicon.NOUNS:
+        kinds.setdefault(noun.kind, []).append(noun.en)
+    lines = ["The embedded model translates English into French and Spanish within these words and shapes."]
+    lines += [f"Nouns ({kind}): {', '.join(words)}." for kind, words in kinds.items()]
+    lines.append(f"Adjectives: {', '.join(one.en for one in lexicon.ADJECTIVES)}.")
+    lines.append(f"Verbs: {', '.join(one.en for one in lexicon.VERBS)}; be, have, like, live, go, want to, can, must.")
+    lines += text_translate.describe()
+    return "\n".join(lines)

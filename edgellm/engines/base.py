@@ -1,0 +1,95 @@
+"""The contract of every engine: tokens in, logits out. It knows no text format, no sampling, no JSON.
+
+`Engine` and `Vocab` are protocols: `llama_cpp` and `scripted` implement them, and so may a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Logits = npt.NDArray[np.float32]
+
+
+class Feed(NamedTuple):
+    """What one slot gets in this step."""
+
+    slot: int
+    tokens: Sequence[int]  # appended to what the slot holds
+    logits: int  # rows wanted, counted from the end: 0 while prefilling, 1, or all rows of a draft
+
+
+class Vocab(Protocol):
+    """The engine's vocabulary, as bytes."""
+
+    @property
+    def pieces(self) -> Sequence[bytes]:
+        """Bytes that each token id stands for; b"" for control tokens."""
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Ids that end a turn."""
+
+    @property
+    def bos(self) -> int | None:
+        """Id that must stand first in every prompt, or None where the model wants none."""
+
+    @property
+    def specials(self) -> dict[str, int]:
+        """Text of every control token, and its id."""
+
+    def encode(self, text: str) -> list[int]:
+        """Turn text into ids; never into control tokens, whatever the text says."""
+
+
+class Engine(Protocol):
+    """One loaded model with a few slots, each holding one sequence of tokens."""
+
+    @property
+    def vocab(self) -> Vocab:
+        """The vocabulary."""
+
+    @property
+    def context(self) -> int:
+        """Tokens one slot may hold."""
+
+    @property
+    def cells(self) -> int:
+        """Tokens all slots together may hold; a prefix shared between slots counts once."""
+
+    @property
+    def slots(self) -> int:
+        """Sequences at once; 1 is a perfectly good number."""
+
+    @property
+    def batch(self) -> int:
+        """Tokens one `decode` may carry."""
+
+    def decode(self, feeds: Sequence[Feed]) -> Sequence[Logits]:
+        """Append tokens to slots and compute.
+
+        Returns one array per feed that asked for logits, in order, of shape (rows, vocabulary). They may be views into
+        the engine's memory, valid until the next call, and may be written to. Raises `Stopped` when `stop` was called.
+        """
+
+    def keep(self, slot: int, length: int) -> int:
+        """Forget all but the first `length` tokens of a slot; returns how many it still holds.
+
+        Fewer than `length` where the model's memory cannot be rolled back (recurrent layers, a pruned sliding window).
+        """
+
+    def share(self, source: int, target: int, length: int) -> int:
+        """Make `target` hold the first `length` tokens of `source`; returns how many it holds, as `keep` does."""
+
+    def stop(self) -> None:
+        """Abort a running `decode` from another thread, within 0.2 s."""
+
+    def close(self) -> None:
+        """Free everything; may be called twice."""
+
+
+class Stopped(Exception):
+    """`decode` was aborted: slots hold what they held before the call."""

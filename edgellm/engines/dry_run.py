@@ -1,0 +1,174 @@
+"""llama.cpp's own answer to "how many bytes?": it builds the real graphs for a plan and allocates nothing.
+
+The file may be a header alone, lengthened by a hole to its full size. `measure` runs in a child process, because an
+assertion in C ends the process, and a GPU context made for asking would stay. It knows plans, not how they are made.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from edgellm.engines.devices import low_level, symbol
+from edgellm.errors import EngineCrashed, EngineFailed
+from edgellm.plan import Plan
+
+KV_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 8}  # ggml.h, enum ggml_type
+_TIMEOUT_S = 60.0
+_BREAKDOWN = "_Z26llama_get_memory_breakdownPK13llama_context"  # llama-ext.h; exported, not in the C API
+
+
+class Bytes(NamedTuple):
+    """What llama.cpp wants in the buffers of one type."""
+
+    buffer: str  # "CPU", "CUDA0", ...
+    host: bool
+    weights_bytes: int
+    kv_bytes: int
+    compute_bytes: int
+
+
+def measure(path: str, plan: Plan, timeout_s: float = _TIMEOUT_S) -> list[Bytes]:
+    """Ask llama.cpp, in a child process, what a plan would allocate for a file.
+
+    Raises EngineFailed when it refuses the file or the plan, and EngineCrashed when it dies or takes too long.
+    """
+    question = json.dumps({"path": path, "plan": asdict(plan)})
+    command = [sys.executable, "-m", "edgellm.engines.dry_run"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        done = subprocess.run(
+            command, input=question, capture_output=True, text=True, timeout=timeout_s, env=environment, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise EngineCrashed(f"llama.cpp did not plan {path} within {timeout_s:g} s.", phase="planning") from None
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        died = -done.returncode if done.returncode < 0 else None
+        raise EngineCrashed(f"llama.cpp died while planning {path}: {last[0]}", signal=died, phase="planning")
+    answer = json.loads(done.stdout.splitlines()[-1])
+    if isinstance(answer, str):
+        raise EngineFailed(answer)
+    return [Bytes(*row) for row in answer]
+
+
+def model_parameters(lib: Any, plan: Mapping[str, Any], keep: list[Any]) -> Any:
+    """Fill llama_model_params from a plan's fields; `keep` holds what C only points to."""
+    params = lib.llama_model_default_params()
+    params.n_gpu_layers = plan["gpu_layers"]
+    params.use_extra_bufts = False
+    if plan["tensor_split"]:
+        keep.append((ctypes.c_float * lib.llama_max_devices())(*plan["tensor_split"]))
+        params.tensor_split = keep[-1]
+    if plan["tensor_overrides"]:
+        keep.append(_overrides(lib, plan["tensor_overrides"]))
+        params.tensor_buft_overrides = ctypes.cast(keep[-1], ctypes.c_void_p)
+    return params
+
+
+def context_parameters(lib: Any, plan: Mapping[str, Any]) -> Any:
+    """Fill llama_context_params from a plan's fields."""
+    params = lib.llama_context_default_params()
+    params.n_ctx, params.n_batch, params.n_ubatch = plan["cells"], plan["batch"], plan["ubatch"]
+    params.n_seq_max, params.kv_unified = plan["slots"], True
+    # One row per slot. The default reserves a row for every token of a batch: 300 MB at a vocabulary of 150k.
+    params.n_outputs_max = plan["slots"]
+    params.n_threads, params.n_threads_batch = plan["threads"], plan["threads_batch"]
+    params.flash_attn_type = -1 if plan["flash_attention"] else 0  # llama.h, enum llama_flash_attn_type
+    params.type_k = params.type_v = KV_TYPES[plan["kv_type"]]
+    params.swa_full = plan["swa_full"]
+    return params
+
+
+def _overrides(lib: Any, wanted: Sequence[Sequence[str]]) -> Any:
+    """Build llama.cpp's null-terminated list of (tensor pattern, buffer type); only RAM is named here."""
+
+    class Override(ctypes.Structure):  # llama.h, struct llama_model_tensor_buft_override
+        _fields_ = (("pattern", ctypes.c_char_p), ("buffer", ctypes.c_void_p))
+
+    host = symbol(lib, "ggml_backend_cpu_buffer_type", ctypes.c_void_p)()
+    rows = [Override(pattern.encode(), host) for pattern, _ in wanted]
+    return (Override * (len(rows) + 1))(*rows, Override(None, None))
+
+
+def dry_model(lib: Any, path: str, plan: Mapping[str, Any], keep: list[Any]) -> Any:
+    """Open a model without allocating its weights; returns a llama_model pointer."""
+    params = model_parameters(lib, plan, keep)
+    params.no_alloc = True
+    params.load_mode = lib.LLAMA_LOAD_MODE_NONE  # no_alloc with a mapped file is an assertion failure
+    return lib.llama_model_load_from_file(path.encode(), params)
+
+
+def breakdown(lib: Any, context: Any) -> list[Bytes]:
+    """Read llama.cpp's account of a context's memory, one entry per buffer type."""
+    ask = symbol(lib, _BREAKDOWN, _Map, ctypes.c_void_p)
+    name = symbol(lib, "ggml_backend_buft_name", ctypes.c_char_p, ctypes.c_void_p)
+    is_host = symbol(lib, "ggml_backend_buft_is_host", ctypes.c_bool, ctypes.c_void_p)
+    return [
+        Bytes(name(node.buffer).decode(), bool(is_host(node.buffer)), node.model, node.context, node.compute)
+        for node in _nodes(ask(context).root)
+    ]
+
+
+class _Map(ctypes.Structure):
+    """std::map as libstdc++ lays it out (stl_tree.h, _Rb_tree_impl): comparator, header node, count."""
+
+    _fields_ = (
+        ("compare", ctypes.c_size_t),
+        ("color", ctypes.c_size_t),
+        ("root", ctypes.c_void_p),
+        ("left", ctypes.c_void_p),
+        ("right", ctypes.c_void_p),
+        ("count", ctypes.c_size_t),
+    )
+
+
+class _Node(ctypes.Structure):
+    """One entry: stl_tree.h, _Rb_tree_node; then the pair (buffer type, llama-ext.h's llama_memory_breakdown_data)."""
+
+    _fields_ = (
+        ("color", ctypes.c_size_t),
+        ("parent", ctypes.c_void_p),
+        ("left", ctypes.c_void_p),
+        ("right", ctypes.c_void_p),
+        ("buffer", ctypes.c_void_p),
+        ("model", ctypes.c_size_t),
+        ("context", ctypes.c_size_t),
+        ("compute", ctypes.c_size_t),
+    )
+
+
+def _nodes(address: int | None) -> Iterator[_Node]:
+    if address:
+        node = _Node.from_address(address)
+        yield from _nodes(node.left)
+        yield node
+        yield from _nodes(node.right)
+
+
+def look(path: str, plan: Mapping[str, Any]) -> list[Bytes] | str:
+    """Measure here and now: loads C code into this process. Returns a sentence where llama.cpp refuses."""
+    lib, keep = low_level(), list[Any]()
+    complaints: list[str] = []
+    keep.append(lib.llama_log_callback(lambda level, said, _: complaints.append(said.decode()) if level >= 4 else None))
+    lib.llama_log_set(keep[0], None)
+    lib.llama_backend_init()
+    model = dry_model(lib, path, plan, keep)
+    if not model:
+        return f"llama.cpp could not open {path}: {' '.join(complaints).strip()}"
+    context = lib.llama_init_from_model(model, context_parameters(lib, plan))
+    if not context:
+        return f"llama.cpp could not make a context for {path}: {' '.join(complaints).strip()}"
+    return breakdown(lib, context)
+
+
+if __name__ == "__main__":
+    question = json.loads(sys.stdin.read())
+    print(json.dumps(look(question["path"], question["plan"])), flush=True)
+    os._exit(0)  # nothing to free that the end of the process does not free

@@ -1,0 +1,271 @@
+"""The main engine: llama.cpp through the low-level API of llama-cpp-python, one context, one sequence id per slot.
+
+Runs in the worker's process, on files that passed preflight. It knows tokens and memory, no text format and no sampling.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import sys
+from collections import deque
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgellm.engines.base import Feed, Logits, Stopped
+from edgellm.engines.devices import low_level
+from edgellm.errors import EngineFailed
+from edgellm.plan import Plan
+
+# ggml.h, enum ggml_type
+_KV_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 8}
+# llama.h, enum llama_token_attr
+_CONTROL = 1 << 3
+
+
+class LlamaVocab:
+    """The vocabulary of a loaded model."""
+
+    def __init__(self, lib: Any, model: Any) -> None:
+        self._lib = lib
+        self._vocab = lib.llama_model_get_vocab(model)
+        self.size: int = lib.llama_vocab_n_tokens(self._vocab)
+
+    @cached_property
+    def pieces(self) -> tuple[bytes, ...]:
+        """Bytes per id; b"" for control tokens."""
+        piece, vocab = self._lib.llama_token_to_piece, self._vocab
+        buffer = ctypes.create_string_buffer(256)
+        found = []
+        for token in range(self.size):
+            length = piece(vocab, token, buffer, 256, 0, False)
+            if length < 0:  # a long piece: ask again with the room it needs
+                longer = ctypes.create_string_buffer(-length)
+                piece(vocab, token, longer, -length, 0, False)
+                found.append(longer.raw)
+            else:
+                found.append(buffer.raw[:length])
+        return tuple(found)
+
+    @cached_property
+    def specials(self) -> dict[str, int]:
+        """Text of every control token, and its id."""
+        lib, vocab = self._lib, self._vocab
+        controls = (token for token in range(self.size) if lib.llama_vocab_get_attr(vocab, token) & _CONTROL)
+        return {lib.llama_vocab_get_text(vocab, token).decode("utf-8", "replace"): token for token in controls}
+
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """Ids that end a turn."""
+        return frozenset(token for token in range(self.size) if self._lib.llama_vocab_is_eog(self._vocab, token))
+
+    @cached_property
+    def bos(self) -> int | None:
+        """Id that must stand first, or None."""
+        if not self._lib.llama_vocab_get_add_bos(self._vocab):
+            return None
+        token = int(self._lib.llama_vocab_bos(self._vocab))
+        return token if token >= 0 else None
+
+    def encode(self, text: str) -> list[int]:
+        """Turn text into ids; control tokens are never parsed."""
+        data = text.encode()
+        room = len(data) + 8
+        buffer = (ctypes.c_int32 * room)()
+        count = self._lib.llama_tokenize(self._vocab, data, len(data), buffer, room, False, False)
+        if count < 0:
+            room = -count
+            buffer = (ctypes.c_int32 * room)()
+            count = self._lib.llama_tokenize(self._vocab, data, len(data), buffer, room, False, False)
+        return buffer[:count]
+
+
+class LlamaCpp:
+    """A loaded model: weights, one context, `plan.slots` sequences in one shared cache of `plan.cells` cells."""
+
+    def __init__(self, paths: Sequence[str], plan: Plan) -> None:
+        self._lib = lib = low_level()
+        self._complaints: deque[str] = deque(maxlen=8)
+        self._hush()
+        lib.llama_backend_init()
+        self._model = self._load(paths, plan)
+        self._context = self._open_context(plan)
+        self._memory = lib.llama_get_memory(self._context)
+        self.vocab = LlamaVocab(lib, self._model)
+        self.slots, self.batch = plan.slots, plan.batch
+        self.cells = int(lib.llama_n_ctx(self._context))
+        self.context = min(plan.context, self.cells)
+        self._held = [0] * self.slots
+        self._window = 0 if plan.swa_full else int(lib.llama_model_n_swa(self._model))
+        self._rolls_back = not (lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model))
+        self._open_batch()
+        self._arm_stop()
+
+    def decode(self, feeds: Sequence[Feed]) -> list[Logits]:
+        """Append tokens to slots and compute; one (rows, vocabulary) array per feed that asked for logits."""
+        wanted = self._fill(feeds)
+        status = self._lib.llama_decode(self._context, self._batch)
+        if status != 0:
+            for feed in feeds:  # processed micro-batches stay in memory: forget them, so that slots hold what they held
+                self._remove(feed.slot, self._held[feed.slot])
+            if status == 2:
+                self._flag[0] = b"\0"
+                raise Stopped
+            raise EngineFailed(f"llama.cpp could not decode {self._batch.n_tokens} tokens (code {status}){self._why()}.")
+        for feed in feeds:
+            self._held[feed.slot] += len(feed.tokens)
+        return [self._rows(first, rows) for first, rows in wanted]
+
+    def keep(self, slot: int, length: int) -> int:
+        """Forget all but the first `length` tokens of a slot; returns how many it still holds."""
+        if length >= self._held[slot]:
+            return self._held[slot]
+        self._held[slot] = length if length and self._reaches_back(slot, length) and self._remove(slot, length) else 0
+        if not self._held[slot]:
+            self._remove(slot, 0)
+        return self._held[slot]
+
+    def share(self, source: int, target: int, length: int) -> int:
+        """Make `target` hold the first `length` tokens of `source`; the cells are shared, not copied."""
+        self._remove(target, 0)
+        self._held[target] = 0
+        if length and (length == self._held[source] or self._reaches_back(source, length)):
+            self._lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
+            self._held[target] = length
+        return self._held[target]
+
+    def stop(self) -> None:
+        """Abort a running `decode`, or the next one when none is running."""
+        self._flag[0] = b"\1"
+
+    def close(self) -> None:
+        """Free the context and the model."""
+        if self._context:
+            self._lib.llama_batch_free(self._batch)
+            self._lib.llama_free(self._context)
+            self._lib.llama_model_free(self._model)
+            self._context = None
+
+    def _hush(self) -> None:
+        """Keep llama.cpp's warnings and errors for our own messages instead of the terminal."""
+
+        def note(level: int, text: bytes, _: object) -> None:
+            if level >= 3 and text.strip():  # ggml.h: GGML_LOG_LEVEL_WARN = 3, ERROR = 4, CONT = 5
+                self._complaints.append(text.decode("utf-8", "replace").strip())
+
+        self._log = self._lib.llama_log_callback(note)  # kept: C holds only the address
+        self._lib.llama_log_set(self._log, None)
+
+    def _why(self) -> str:
+        return f": {self._complaints[-1]}" if self._complaints else ""
+
+    def _load(self, paths: Sequence[str], plan: Plan) -> Any:
+        params = self._lib.llama_model_default_params()
+        params.n_gpu_layers = plan.gpu_layers
+        if plan.tensor_split:
+            self._split = (ctypes.c_float * self._lib.llama_max_devices())(*plan.tensor_split)
+            params.tensor_split = self._split
+        if plan.tensor_overrides:
+            self._overrides = _overrides(self._lib, plan.tensor_overrides)
+            params.tensor_buft_overrides = ctypes.cast(self._overrides, ctypes.c_void_p)
+        # Repacking weights on x86 costs a second copy in memory and seconds of loading; mmap starts at once.
+        params.use_extra_bufts = False
+        names = [path.encode() for path in paths]
+        if len(names) == 1:
+            model = self._lib.llama_model_load_from_file(names[0], params)
+        else:
+            model = self._lib.llama_model_load_from_splits((ctypes.c_char_p * len(names))(*names), len(names), params)
+        if not model:
+            raise EngineFailed(f"llama.cpp could not load {paths[0]}{self._why()}.")
+        return model
+
+    def _open_context(self, plan: Plan) -> Any:
+        lib = self._lib
+        params = lib.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = plan.cells, plan.batch, plan.ubatch
+        params.n_seq_max, params.kv_unified = plan.slots, True
+        # One row per slot. The default reserves a row for every token of a batch: 300 MB at a vocabulary of 150k.
+        params.n_outputs_max = plan.slots
+        params.n_threads, params.n_threads_batch = plan.threads, plan.threads_batch
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_AUTO if plan.flash_attention else 0
+        params.type_k = params.type_v = _KV_TYPES[plan.kv_type]
+        params.swa_full = plan.swa_full
+        context = lib.llama_init_from_model(self._model, params)
+        if not context:
+            lib.llama_model_free(self._model)
+            raise EngineFailed(f"llama.cpp could not make a context of {plan.cells:,} tokens{self._why()}.")
+        return context
+
+    def _open_batch(self) -> None:
+        """Allocate one batch and look at its C arrays through numpy: filling it costs microseconds, not a Python loop."""
+        self._batch = batch = self._lib.llama_batch_init(self.batch, 0, 1)
+        size = (self.batch,)
+        self._token = np.ctypeslib.as_array(batch.token, size)
+        self._pos = np.ctypeslib.as_array(batch.pos, size)
+        self._want = np.ctypeslib.as_array(batch.logits, size)
+        np.ctypeslib.as_array(batch.n_seq_id, size)[:] = 1
+        self._slot = [batch.seq_id[index] for index in range(self.batch)]
+
+    def _arm_stop(self) -> None:
+        """Let `stop` abort a decode without Python: libc's strlen, asked about our flag, is the abort callback.
+
+        It answers 0 (go on) for "" and 1 (abort) for "\\x01", and costs nothing per graph node; a Python callback would
+        take the interpreter's lock each time.
+        """
+        self._flag = ctypes.create_string_buffer(2)
+        libc = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
+        callback = ctypes.cast(libc.strlen, self._lib.ggml_abort_callback)
+        self._lib.llama_set_abort_callback(self._context, callback, ctypes.cast(self._flag, ctypes.c_void_p))
+
+    def _fill(self, feeds: Sequence[Feed]) -> list[tuple[int, int]]:
+        """Write the feeds into the batch; returns (first index, rows) of every feed that wants logits."""
+        total, wanted = 0, []
+        for feed in feeds:
+            count, held = len(feed.tokens), self._held[feed.slot]
+            end = total + count
+            self._token[total:end] = feed.tokens
+            self._pos[total:end] = np.arange(held, held + count)
+            self._want[total:end] = 0
+            for index in range(total, end):
+                self._slot[index][0] = feed.slot
+            if feed.logits:
+                self._want[end - feed.logits : end] = 1
+                wanted.append((end - feed.logits, feed.logits))
+            total = end
+        self._batch.n_tokens = total
+        return wanted
+
+    def _rows(self, first: int, rows: int) -> Logits:
+        pointer = self._lib.llama_get_logits_ith(self._context, first)
+        if not pointer:
+            raise EngineFailed("llama.cpp computed no logits.")
+        shape = (rows, self.vocab.size)
+        rows_of: npt.NDArray[np.float32] = np.ctypeslib.as_array(pointer, shape)
+        return rows_of
+
+    def _remove(self, slot: int, start: int) -> bool:
+        return bool(self._lib.llama_memory_seq_rm(self._memory, slot, start, -1))
+
+    def _reaches_back(self, slot: int, length: int) -> bool:
+        """Say whether position `length` can be continued: recurrent state cannot, nor can a window that has moved on."""
+        if not self._rolls_back:
+            return False
+        oldest = self._lib.llama_memory_seq_pos_min(self._memory, slot)
+        return not self._window or bool(oldest <= max(0, length - self._window))
+
+
+def _overrides(lib: Any, wanted: Sequence[tuple[str, str]]) -> Any:
+    """Build llama.cpp's null-terminated list of (tensor pattern, buffer type); only the CPU's buffer type is named here."""
+
+    class Override(ctypes.Structure):  # llama.h, struct llama_model_tensor_buft_override
+        _fields_ = (("pattern", ctypes.c_char_p), ("buft", ctypes.c_void_p))
+
+    find = lib._lib.ggml_backend_cpu_buffer_type
+    find.restype = ctypes.c_void_p
+    host = find()
+    rows = [Override(pattern.encode(), host) for pattern, _ in wanted]
+    return (Override * (len(rows) + 1))(*rows, Override(None, None))

@@ -1,0 +1,168 @@
+"""Everything that can go wrong here, as one tree; each message says what happened, the numbers, and what to do.
+
+EdgeError
+├── UsageError(ValueError)              an argument nobody can obey: exit code 2
+│   ├── EmptyText                       there is nothing to work on
+│   └── SchemaUnsupported               a schema keyword that cannot be enforced; carries its JSON pointer
+├── ModelUnknown(LookupError)           no such model; suggests near names
+├── DownloadFailed(OSError)             the file could not be had
+│   ├── Offline                         no network, or none allowed
+│   ├── Gated                           the hub wants a token or an accepted licence
+│   ├── NotOnHub                        no such repository, revision or file
+│   ├── DiskFull                        it would not fit; carries both numbers
+│   └── HashMismatch                    bytes came, but not the promised ones
+├── ModelFileError(ValueError)          not a usable GGUF; carries path, offset and field
+├── DoesNotFit(MemoryError)             needed and available bytes, and the nearest wish that would fit
+├── EngineMissing(ImportError)          the backend is not installed; the message is the cure
+├── EngineFailed(RuntimeError)          the backend refused
+│   └── EngineCrashed                   its process died or hung; carries signal and phase
+├── TemplateError(ValueError)           the chat template is missing, broken, or would lose a message
+├── PromptTooLong(ValueError)           tokens and context, both
+├── TruncatedOutput(ValueError)         the token budget ended inside a structured answer; carries the partial text
+├── InvalidOutput(ValueError)           the finished answer breaks its contract; carries the text
+└── NoWayOut(RuntimeError)              a constraint allows no token: a bug, never an answer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class EdgeError(Exception):
+    """Root of every error raised on purpose by edgellm."""
+
+
+class UsageError(EdgeError, ValueError):
+    """An argument nobody can obey."""
+
+
+class EmptyText(UsageError):
+    """There is nothing to work on."""
+
+
+class SchemaUnsupported(UsageError):
+    """A schema that cannot be enforced while decoding; `pointer` is the JSON pointer to the keyword."""
+
+    def __init__(self, message: str, pointer: str = "") -> None:
+        super().__init__(message)
+        self.pointer = pointer
+
+
+class ModelUnknown(EdgeError, LookupError):
+    """No model has this name."""
+
+
+class DownloadFailed(EdgeError, OSError):
+    """The file could not be had."""
+
+
+class Offline(DownloadFailed):
+    """There is no network, or using it was forbidden."""
+
+
+class Gated(DownloadFailed):
+    """The hub wants a token, or its licence accepted."""
+
+
+class NotOnHub(DownloadFailed):
+    """No such repository, revision or file."""
+
+
+class DiskFull(DownloadFailed):
+    """The file would not fit on the disk."""
+
+    def __init__(self, message: str, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(message)
+        self.needed_bytes, self.free_bytes = needed_bytes, free_bytes
+
+
+class HashMismatch(DownloadFailed):
+    """Bytes came, but not the promised ones."""
+
+
+class ModelFileError(EdgeError, ValueError):
+    """Not a usable GGUF file: where, and what was read against what was expected."""
+
+    def __init__(self, path: str, reason: str, *, offset: int | None = None, field: str | None = None) -> None:
+        where = "".join(
+            (f", field {field!r}" if field is not None else "", f", offset {offset:,}" if offset is not None else "")
+        )
+        super().__init__(f"{path}{where}: {reason}")
+        self.path, self.reason, self.offset, self.field = path, reason, offset, field
+
+
+class DoesNotFit(EdgeError, MemoryError):
+    """The model does not fit this machine as wished."""
+
+    def __init__(self, message: str, needed_bytes: int, available_bytes: int) -> None:
+        super().__init__(message)
+        self.needed_bytes, self.available_bytes = needed_bytes, available_bytes
+
+
+class EngineMissing(EdgeError, ImportError):
+    """The backend is not installed."""
+
+
+class EngineFailed(EdgeError, RuntimeError):
+    """The backend refused to do what it was asked."""
+
+
+class EngineCrashed(EngineFailed):
+    """The engine's process died or hung; the next request starts a new one."""
+
+    def __init__(self, message: str, *, signal: int | None = None, phase: str = "") -> None:
+        super().__init__(message)
+        self.signal, self.phase = signal, phase
+
+
+class TemplateError(EdgeError, ValueError):
+    """The chat template is missing, broken, or would lose a message."""
+
+
+class PromptTooLong(EdgeError, ValueError):
+    """The prompt does not fit the context."""
+
+    def __init__(self, message: str, tokens: int, context: int) -> None:
+        super().__init__(message)
+        self.tokens, self.context = tokens, context
+
+
+class TruncatedOutput(EdgeError, ValueError):
+    """The token budget ended inside a structured answer."""
+
+    def __init__(self, message: str, partial: str) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
+class InvalidOutput(EdgeError, ValueError):
+    """The finished answer breaks its contract."""
+
+    def __init__(self, message: str, text: str) -> None:
+        super().__init__(message)
+        self.text = text
+
+
+class NoWayOut(EdgeError, RuntimeError):
+    """A constraint allows no token. Never an answer: fail closed."""
+
+
+def to_wire(error: EdgeError) -> dict[str, object]:
+    """Describe an error as plain data, so that it can leave the worker's process."""
+    return {"kind": type(error).__name__, "message": str(error), "facts": dict(vars(error))}
+
+
+def from_wire(wire: Mapping[str, object]) -> EdgeError:
+    """Rebuild the error that `to_wire` described; an unknown kind becomes EngineFailed with the same words."""
+    kinds = {kind.__name__: kind for kind in _descendants(EdgeError)}
+    kind = kinds.get(str(wire["kind"]), EngineFailed)
+    error = kind.__new__(kind)
+    Exception.__init__(error, wire["message"])
+    facts = wire["facts"]
+    assert isinstance(facts, Mapping)
+    vars(error).update(facts)
+    return error
+
+
+def _descendants(kind: type[EdgeError]) -> list[type[EdgeError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in _descendants(child))]

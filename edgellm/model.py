@@ -1,0 +1,290 @@
+"""`load(name) -> Model`: from a name to a model that chats, translates, summarizes and extracts.
+
+Opening is `source.find → header → hardware.detect → plan.fit → source.fetch → worker.open`. It knows which rooms to
+walk through, and nothing of what happens inside them: no tokens, no C, no terminal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, TypeVar, overload
+
+from edgellm import gguf, hardware, source
+from edgellm.drive import Drive, Stream
+from edgellm.errors import UsageError
+from edgellm.opening import Opening
+from edgellm.plan import Plan, Wish, fit
+from edgellm.prompt import Message, Prompt, Reply, Task
+from edgellm.sampling import Sampling
+from edgellm.tasks import extract, summarize, translate
+from edgellm.worker import Here, Worker
+
+T = TypeVar("T")
+Turn = Message | Mapping[str, str]
+# More prompts than slots are kept in flight, so that a freed slot never waits for the pipe; few enough that a million
+# waiting documents cost no memory.
+_AHEAD = 2
+
+
+def load(
+    model: str | None = None,
+    *,
+    gpu_layers: int | Literal["auto", "all"] = "auto",
+    context: int | None = None,
+    slots: int = 4,
+    threads: int | None = None,
+    engine: Literal["auto", "llama_cpp", "scripted"] = "auto",
+    offline: bool = False,
+    in_process: bool = False,
+    progress: source.Progress | None = None,
+) -> Model:
+    """Open a model by catalogue name, `user/repo[:QUANT][@revision]` or path; without one, the default model.
+
+    `context` is in tokens, `slots` is how many prompts are answered at once, `in_process` runs C in this process (a crash
+    of the library then takes it along). Downloads only a model that was named. Raises ModelUnknown, DownloadFailed,
+    ModelFileError, DoesNotFit, EngineMissing, EngineFailed.
+    """
+    worker = Here() if in_process else Worker()
+    try:
+        found = source.find(model or source.default()[0], offline=offline)
+        header = found.header(offline=offline)
+        # Before the download: what does not fit must not travel.
+        plan = fit(header, machine(worker), Wish(gpu_layers=gpu_layers, context=context, slots=slots, threads=threads))
+        paths = found.here
+        if paths is None:
+            paths = found.fetch(progress=progress)
+            header = gguf.read(paths[0])
+        worker.open(
+            Opening(
+                engine="llama_cpp" if engine == "auto" else engine,
+                paths=paths,
+                plan=plan,
+                metadata=_small(header.metadata),
+                template_hint=found.entry.template if found.entry else None,
+            )
+        )
+    except BaseException:
+        worker.close()
+        raise
+    return Model(found, header, plan, worker)
+
+
+def machine(worker: Worker | Here) -> hardware.Machine:
+    """Look at the machine, with the GPUs that the installed build can use."""
+    seen = worker.devices()
+    return hardware.detect(seen.devices, seen.offload)
+
+
+@dataclass(slots=True)
+class Model:
+    """An open model. Use it as a context manager, from any thread; `close` ends its process."""
+
+    source: source.Source
+    header: gguf.Header
+    plan: Plan
+    _worker: Worker | Here
+
+    @property
+    def name(self) -> str:
+        """The name it was loaded by."""
+        return self.source.name
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the worker; None in-process."""
+        return self._worker.pid
+
+    def chat(
+        self, messages: Sequence[Turn], *, sampling: Sampling | None = None, schema: Mapping[str, Any] | None = None
+    ) -> Reply:
+        """Answer a conversation; with a JSON Schema, the answer obeys it."""
+        prompt = Prompt(messages=_messages(messages), sampling=sampling or Sampling(), schema=schema)
+        return self.ask([prompt])[0]
+
+    def stream(
+        self, messages: Sequence[Turn], *, sampling: Sampling | None = None, schema: Mapping[str, Any] | None = None
+    ) -> Stream:
+        """Answer a conversation piece by piece; closing the stream stops the answer."""
+        prompt = Prompt(messages=_messages(messages), sampling=sampling or Sampling(), schema=schema)
+        return self.follow(prompt)
+
+    def complete(self, text: str, *, sampling: Sampling | None = None) -> Reply:
+        """Continue a raw text, without a chat template: for base models."""
+        return self.ask([Prompt(completion=text, sampling=sampling or Sampling())])[0]
+
+    @overload
+    def translate(self, text: str, to: str, source: str | None = None, *, sampling: Sampling = ...) -> str: ...
+    @overload
+    def translate(self, text: list[str], to: str, source: str | None = None, *, sampling: Sampling = ...) -> list[str]: ...
+    def translate(
+        self,
+        text: str | list[str],
+        to: str,
+        source: str | None = None,
+        *,
+        sampling: Sampling = translate.GREEDY,
+    ) -> str | list[str]:
+        """Translate a text, or a list of texts decoded together. Languages as `fr`, `fr-FR` or `French`."""
+        return self._each(text, lambda one: translate.translate(one, to, source, sampling=sampling))
+
+    @overload
+    def summarize(
+        self, text: str, *, sentences: int | None = None, words: int | None = None, sampling: Sampling = ...
+    ) -> str: ...
+    @overload
+    def summarize(
+        self, text: list[str], *, sentences: int | None = None, words: int | None = None, sampling: Sampling = ...
+    ) -> list[str]: ...
+    def summarize(
+        self,
+        text: str | list[str],
+        *,
+        sentences: int | None = None,
+        words: int | None = None,
+        sampling: Sampling = summarize.GREEDY,
+    ) -> str | list[str]:
+        """Summarize a text, or a list of texts decoded together, in so many sentences or at most so many words."""
+        return self._each(
+            text, lambda one: summarize.summarize(one, sentences=sentences, words=words, sampling=sampling)
+        )
+
+    def extract(
+        self,
+        text: str | list[str],
+        schema: Any = None,
+        *,
+        fields: str | None = None,
+        examples: Sequence[tuple[str, Any]] = (),
+        sampling: Sampling = extract.GREEDY,
+    ) -> Any:
+        """Extract JSON from a text, or a list of texts decoded together.
+
+        The schema is a JSON Schema dict (returns plain values), a pydantic class (returns instances), or the short form
+        in `fields`: `'name, age int, email?, tags [str]'`. Raises SchemaUnsupported before anything is computed,
+        TruncatedOutput when the token budget ended inside the answer.
+        """
+        plain, finish = _read_schema(schema, fields)
+        found = self._each(
+            text, lambda one: extract.extract(one, plain, examples=examples, sampling=sampling)
+        )
+        return [finish(one) for one in found] if isinstance(text, list) else finish(found)
+
+    async def achat(
+        self, messages: Sequence[Turn], *, sampling: Sampling | None = None, schema: Mapping[str, Any] | None = None
+    ) -> Reply:
+        """Answer as `chat` does; cancelling the task stops the decode."""
+        stream = self.stream(messages, sampling=sampling, schema=schema)
+        async for _ in _astream(stream):
+            pass
+        return stream.reply
+
+    def astream(
+        self, messages: Sequence[Turn], *, sampling: Sampling | None = None, schema: Mapping[str, Any] | None = None
+    ) -> AsyncIterator[str]:
+        """Answer as `stream` does."""
+        return _astream(self.stream(messages, sampling=sampling, schema=schema))
+
+    async def atranslate(self, text: str, to: str, source: str | None = None) -> str:
+        """Translate as `translate` does."""
+        return await self.arun(translate.translate(text, to, source))
+
+    async def asummarize(self, text: str, *, sentences: int | None = None, words: int | None = None) -> str:
+        """Summarize as `summarize` does."""
+        return await self.arun(summarize.summarize(text, sentences=sentences, words=words))
+
+    async def aextract(self, text: str, schema: Any = None, *, fields: str | None = None) -> Any:
+        """Extract as `extract` does."""
+        plain, finish = _read_schema(schema, fields)
+        return finish(await self.arun(extract.extract(text, plain)))
+
+    def ask(self, prompts: Iterable[Prompt]) -> list[Reply]:
+        """Answer prompts, decoded together, in order. Raises the first error and cancels the rest."""
+        return [reply for [reply] in self._all([_plain(prompt) for prompt in prompts])]
+
+    def follow(self, prompt: Prompt) -> Stream:
+        """Answer one prompt piece by piece."""
+        return Stream(self._worker.session(), prompt)
+
+    def run(self, task: Task[T]) -> T:
+        """Drive one task to its result."""
+        return self._all([task])[0]
+
+    async def arun(self, task: Task[T]) -> T:
+        """Drive one task to its result in a thread; cancelling stops the decode."""
+        drive = Drive(self._worker.session(), [task], self.plan.slots * _AHEAD)
+        try:
+            outcome = await asyncio.to_thread(next, iter(drive))
+        except asyncio.CancelledError:
+            drive.close()
+            raise
+        return outcome.value
+
+    def drive(self, tasks: Iterable[Task[T]]) -> Drive[T]:
+        """Drive any number of tasks together; yields outcomes as they finish, pulling new tasks only as slots free up."""
+        return Drive(self._worker.session(), tasks, self.plan.slots * _AHEAD)
+
+    def close(self) -> None:
+        """End the worker's process; may be called twice."""
+        self._worker.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _each(self, text: str | list[str], task: Callable[[str], Task[Any]]) -> Any:
+        if isinstance(text, str):
+            return self.run(task(text))
+        return self._all([task(one) for one in text])
+
+    def _all(self, tasks: list[Task[T]]) -> list[T]:
+        results: dict[int, T] = {}
+        with self.drive(tasks) as drive:
+            for outcome in drive:
+                results[outcome.index] = outcome.value
+        return [results[index] for index in range(len(tasks))]
+
+
+async def _astream(stream: Stream) -> AsyncIterator[str]:
+    try:
+        while (piece := await asyncio.to_thread(next, stream, None)) is not None:
+            yield piece
+    finally:
+        stream.close()
+
+
+def _plain(prompt: Prompt) -> Task[list[Reply]]:
+    replies = yield [prompt]
+    return replies
+
+
+def _messages(turns: Sequence[Turn]) -> tuple[Message, ...]:
+    return tuple(turn if isinstance(turn, Message) else _message(turn) for turn in turns)
+
+
+def _message(turn: Mapping[str, str]) -> Message:
+    if set(turn) != {"role", "content"} or turn["role"] not in ("system", "user", "assistant"):
+        raise UsageError(f"a message is {{'role': system|user|assistant, 'content': text}}, not {dict(turn)!r}.")
+    return Message(turn["role"], turn["content"])  # type: ignore[arg-type]  # checked above
+
+
+def _read_schema(schema: Any, fields: str | None) -> tuple[Mapping[str, Any], Callable[[Any], Any]]:
+    """Turn whatever names the wanted value into a JSON Schema, and a function that finishes the parsed value."""
+    if (schema is None) == (fields is None):
+        raise UsageError("give a schema or fields, one of the two.")
+    if fields is not None:
+        return extract.fields(fields), lambda value: value
+    if isinstance(schema, Mapping):
+        return schema, lambda value: value
+    if hasattr(schema, "model_json_schema"):
+        return schema.model_json_schema(), schema.model_validate
+    raise UsageError(f"a schema is a JSON Schema dict or a pydantic class, not {type(schema).__name__}.")
+
+
+def _small(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The file's metadata without its long arrays: what a template needs, and little enough for a pipe."""
+    return {key: value for key, value in metadata.items() if not isinstance(value, list | tuple) or len(value) <= 64}

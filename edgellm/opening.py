@@ -1,0 +1,20 @@
+"""What must be known to open a model: the one value that goes down to a new worker. Plain data, no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgellm.plan import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What a worker must know to open a model."""
+
+    engine: str
+    paths: tuple[str, ...]
+    plan: Plan
+    metadata: Mapping[str, Any]  # of the file, without its long arrays
+    template_hint: str | None = None

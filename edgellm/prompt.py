@@ -1,0 +1,68 @@
+"""The nouns that travel between the floors: what is asked, what comes back, and what a task is.
+
+Plain data, no behaviour that needs a model. Everything here survives a trip through JSON, because the worker's process
+boundary lies between the asking and the answering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from edgellm.sampling import Sampling
+
+Role = Literal["system", "user", "assistant"]
+Finish = Literal["stop", "length", "cancelled"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One request: messages (or raw text to continue), how to sample, and the JSON Schema the answer must obey."""
+
+    messages: tuple[Message, ...] = ()
+    completion: str | None = None  # raw text to continue, without a chat template; excludes messages
+    sampling: Sampling = field(default_factory=Sampling)
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A finished answer with its counts (tokens) and times (seconds)."""
+
+    text: str
+    finish: Finish  # "length": max_tokens or the context ended it
+    prompt_tokens: int
+    tokens: int
+    shared_tokens: int = 0  # prompt tokens that were already computed
+    first_token_s: float = 0.0  # from being asked to the first token
+    total_s: float = 0.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Rate of the answer's tokens after the first one."""
+        span = self.total_s - self.first_token_s
+        return (self.tokens - 1) / span if self.tokens > 1 and span > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened to request `id`: new text, its end (`reply`), or its failure (`error`)."""
+
+    id: int
+    text: str = ""
+    reply: Reply | None = None
+    error: Exception | None = None
+
+
+Task: TypeAlias = Generator[list[Prompt], list[Reply], T]
+"""A pure conversation: yields prompts (decoded together), is sent their replies, returns the result."""

@@ -1,0 +1,243 @@
+"""A conversation with a model: what is asked, what is sent, what happens when it does not fit, is stopped, or crashes.
+
+Knows how to talk; which words make it do what is known in `commands`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from edgellm.errors import EdgeError, PromptTooLong, UsageError
+from edgellm.prompt import Message, Reply
+from edgellm.repl.loading import Brake, Loading, Opener
+from edgellm.repl.session import Transcript, Turn
+from edgellm.repl.show import Screen, spoken
+from edgellm.sampling import Sampling
+
+if TYPE_CHECKING:
+    from edgellm.drive import Stream
+    from edgellm.model import Model
+
+# https://docs.mistral.ai/capabilities/guardrailing: the system prompt that `safe_prompt` adds.
+SAFE = (
+    "Always assist with care, respect, and truth. Respond with utmost utility yet securely. Avoid harmful, unethical, "
+    "prejudiced, or negative content. Ensure replies promote fairness and positivity."
+)
+OVERFLOW = ("stop", "drop-oldest")
+_FULL = 0.8  # of the context, from which on every answer says so
+_TOKENS_PER_BYTE = 0.3  # before the model's own count is known: about right for English
+
+
+@dataclass(slots=True)
+class Totals:
+    """What this sitting has cost."""
+
+    answers: int = 0
+    tokens: int = 0
+    prompt_tokens: int = 0
+    shared_tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Chat:
+    """The state of one sitting: a model, a conversation, and how to answer."""
+
+    screen: Screen
+    opener: Opener
+    loading: Loading
+    transcript: Transcript
+    sampling: Sampling = field(default_factory=Sampling)
+    safe: bool = False
+    overflow: Literal["stop", "drop-oldest"] = "stop"
+    stats: bool = True
+    attached: dict[str, str] = field(default_factory=dict)  # files that go in with the next message
+    skipped: int = 0  # oldest turns that the model no longer sees
+    used: int | None = None  # tokens of the conversation so far, where the model has counted them
+    totals: Totals = field(default_factory=Totals)
+    rate: float = _TOKENS_PER_BYTE
+
+    @property
+    def model(self) -> Model:
+        """The model, as soon as it is loaded."""
+        if not self.loading.done:
+            with self.screen.busy(str(self.loading)):
+                self.loading.wait()
+        return self.loading.result()
+
+    @property
+    def context(self) -> int:
+        """Tokens that prompt and answer may have together."""
+        return self.model.plan.context
+
+    def send(self, text: str) -> None:
+        """Ask something, with the attached files, and show the answer."""
+        if not text.strip() and not self.attached:
+            return
+        parts = [_enclosed(name, content) for name, content in self.attached.items()]
+        self.transcript.ask("\n\n".join([*parts, text] if text.strip() else parts))
+        self.attached.clear()
+        self.attend()
+
+    def attend(self) -> None:
+        """Answer the question that is pending."""
+        if self.transcript.pending is None:
+            raise UsageError("there is nothing to answer yet.")
+        if self.overflow == "drop-oldest":
+            self._drop()
+        while (error := self._listen()) is not None:
+            self.rate = max(error.tokens / _bytes(self.messages()), 0.01)
+            if self.overflow == "stop" or not self._drop(at_least=1):
+                raise UsageError(f"{error} {self._way_out()}")
+
+    def messages(self) -> tuple[Message, ...]:
+        """What the model is sent: the system prompt always, answers without the thoughts before them."""
+        system = "\n\n".join(filter(None, (SAFE if self.safe else None, self.transcript.system)))
+        head = [Message("system", system)] if system else []
+        turns = [
+            message
+            for turn in self.transcript.turns[self.skipped :]
+            for message in (Message("user", turn.user), Message("assistant", spoken(turn.assistant)))
+        ]
+        pending = self.transcript.pending
+        return (*head, *turns, *([Message("user", pending)] if pending is not None else []))
+
+    def estimate(self, text: str) -> int:
+        """Guess how many tokens a text has, from what the model has counted so far."""
+        return round(len(text.encode("utf-8", "replace")) * self.rate)
+
+    def changed(self) -> None:
+        """Forget what was counted: the conversation is another one now."""
+        self.used = None
+        self.skipped = min(self.skipped, len(self.transcript.turns))
+
+    def begin(self, transcript: Transcript) -> None:
+        """Go on with another conversation."""
+        self.transcript, self.skipped, self.used = transcript, 0, None
+
+    # One answer.
+
+    def _listen(self) -> PromptTooLong | None:
+        """Show one answer as it comes, then keep it: whole, stopped, or as far as the engine lived.
+
+        Returns what there was to say against the prompt, when it was refused for its length.
+        """
+        stream: Stream | None = None
+        failure: EdgeError | None = None
+        model = self.model
+        with Brake() as brake:
+            try:
+                with brake.on(), self.screen.busy("starting the engine"):
+                    stream = model.stream(self.messages(), sampling=self.sampling)
+                with brake.on():
+                    self._show(stream)
+            except KeyboardInterrupt:
+                if stream:
+                    stream.close()
+            except PromptTooLong as error:
+                return error
+            except EdgeError as error:
+                failure = error
+            self._keep(stream.text if stream else "", _reply(stream), failure)
+        return None
+
+    def _show(self, stream: Stream) -> None:
+        with self.screen.busy("reading"):
+            first = next(stream, None)
+        if first is None:
+            return
+        with self.screen.answer() as page:
+            page.push(first)
+            for piece in stream:
+                page.push(piece)
+
+    def _keep(self, text: str, reply: Reply | None, failure: EdgeError | None) -> None:
+        if reply is None and not text.strip():
+            if failure:
+                self.screen.fail(f"{failure} Your message was not answered: /retry sends it again.")
+            else:
+                self.screen.note("stopped before a word was said: /retry sends your message again, /edit changes it.")
+            return
+        question = self.transcript.pending or ""
+        if reply:
+            finish, counts = str(reply.finish), (reply.prompt_tokens, reply.tokens)
+        else:
+            finish, counts = ("failed" if failure else "cancelled"), (0, 0)
+        self.transcript.answer(Turn(question, text, finish, *counts, self.model.name))
+        if reply:
+            self._count(reply)
+            self._report(reply)
+        elif failure:
+            self.screen.fail(f"{failure} The conversation goes on; /retry asks again.")
+        else:
+            self.used = None
+            self.screen.note("stopped; what was said so far is kept. /retry asks again, /undo takes it back.")
+
+    def _count(self, reply: Reply) -> None:
+        totals = self.totals
+        totals.answers += 1
+        totals.tokens += reply.tokens
+        totals.prompt_tokens += reply.prompt_tokens
+        totals.shared_tokens += reply.shared_tokens
+        totals.seconds += reply.total_s
+        self.used = reply.prompt_tokens + reply.tokens
+        self.rate = max(self.used / _bytes(self.messages()), 0.01)
+
+    def _report(self, reply: Reply) -> None:
+        used, context = reply.prompt_tokens + reply.tokens, self.context
+        if self.stats:
+            self.screen.note(
+                f"{reply.tokens:,} tokens · {reply.tokens_per_s:.1f} tokens/s · first after {reply.first_token_s:.2f} s "
+                f"· context {100 * used / context:.0f} % ({used:,} of {context:,})"
+            )
+        if not reply.text.strip():
+            self.screen.note("the model said nothing.")
+        if reply.finish == "length" and used >= context:
+            self.screen.warn(f"the answer was cut: the context of {context:,} tokens is full. {self._way_out()}")
+        elif reply.finish == "length":
+            self.screen.warn(f"the answer was cut after {reply.tokens:,} tokens: /set max_tokens raises the limit.")
+        if used >= _FULL * context > 0 and self.overflow == "stop" and used < context:
+            self.screen.warn(f"the context is {100 * used / context:.0f} % full. {self._way_out()}")
+
+    def _way_out(self) -> str:
+        if self.overflow == "stop":
+            return (
+                "/clear begins anew, /undo takes turns back, /set overflow drop-oldest forgets the oldest turns; "
+                "`edgellm chat --context N` makes room for more."
+            )
+        return "/edit shortens the message; `edgellm chat --context N` makes room for more."
+
+    def _drop(self, at_least: int = 0) -> bool:
+        """Leave out the oldest turns until question and answer have room; says so, and whether any were left to drop."""
+        turns, before = len(self.transcript.turns), self.skipped
+        room = self.context - min(self.sampling.max_tokens, self.context // 4)
+        while self.skipped < turns and (self.skipped - before < at_least or _bytes(self.messages()) * self.rate > room):
+            self.skipped += 1
+        dropped = self.skipped - before
+        if dropped:
+            self.screen.warn(
+                f"dropped the {dropped} oldest of {turns - before} turns to make room: the model no longer sees them; "
+                "they stay in the saved conversation."
+            )
+        return dropped > 0
+
+
+def _reply(stream: Stream | None) -> Reply | None:
+    """Return the finished answer; None when it was stopped or died."""
+    try:
+        return stream.reply if stream else None
+    except EdgeError:
+        return None
+
+
+def _bytes(messages: tuple[Message, ...]) -> int:
+    return sum(len(message.content.encode("utf-8", "replace")) for message in messages) or 1
+
+
+def _enclosed(name: str, content: str) -> str:
+    """Fence a file's text, with a fence that does not occur in it."""
+    fence = "```"
+    while fence in content:
+        fence += "`"
+    return f"File {name}:\n{fence}\n{content.rstrip()}\n{fence}"

@@ -1,0 +1,490 @@
+"""The commands of a chat, as one table: help, completion and suggestions come from it, and so does what they do."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgellm.errors import UsageError
+from edgellm.repl import session
+from edgellm.repl.chat import OVERFLOW, Chat
+from edgellm.repl.settings import FIELDS, SWITCHES, change, shown, values
+from edgellm.repl.show import gib, spoken
+
+if TYPE_CHECKING:
+    from edgellm.model import Model
+
+Run = Callable[[Chat, str], None]
+Choices = Callable[[Chat, str], Iterable[str]]
+
+# More than this is no text that someone wants to chat about, and would not fit any context.
+_READ_BYTES = 16 << 20
+
+
+class Leave(Exception):
+    """The person wants to go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A word after a slash: what may follow it, what it does, and how Tab completes its argument."""
+
+    name: str
+    usage: str
+    words: str
+    run: Run
+    choices: Choices | None = None
+
+
+COMMANDS: dict[str, Command] = {}
+ALIASES = {"?": "help", "quit": "exit", "bye": "exit", "regen": "retry", "load": "resume"}
+
+
+def command(name: str, usage: str, words: str, choices: Choices | None = None) -> Callable[[Run], Run]:
+    """Put a function into the table."""
+
+    def register(run: Run) -> Run:
+        COMMANDS[name] = Command(name, usage, words, run, choices)
+        return run
+
+    return register
+
+
+def perform(chat: Chat, line: str) -> None:
+    """Do what a line that begins with a slash says. Raises UsageError for an unknown command, Leave for /exit."""
+    name, _, argument = line[1:].strip().partition(" ")
+    name = ALIASES.get(name.lower(), name.lower())
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=3, cutoff=0.5)
+        near += [other for other in COMMANDS if name and other.startswith(name) and other not in near]
+        cure = f"Did you mean {' or '.join('/' + one for one in near)}?" if near else "/help lists all of them."
+        raise UsageError(f"there is no command /{name}. {cure} A blank before the slash sends the line as a message.")
+    COMMANDS[name].run(chat, argument.strip())
+
+
+def complete(chat: Chat, text: str) -> list[tuple[str, str]]:
+    """Complete the text before the cursor: (what to put in place of its last word, what it means)."""
+    if not text.startswith("/") or "\n" in text:
+        return []
+    name, blank, argument = text[1:].partition(" ")
+    if not blank:
+        return [(f"/{one.name}", one.words) for one in COMMANDS.values() if one.name.startswith(name.lower())]
+    found = COMMANDS.get(ALIASES.get(name, name))
+    if found is None or found.choices is None:
+        return []
+    word = argument.rpartition(" ")[2] if found.choices is not _files else argument
+    return [(choice, "") for choice in found.choices(chat, argument) if choice.startswith(word)]
+
+
+# Completion of arguments.
+
+
+def _files(chat: Chat, argument: str) -> list[str]:  # noqa: ARG001 - the shape of a completion
+    """List what a typed path may go on as; folders end in a separator."""
+    head, tail = os.path.split(argument)
+    try:
+        with os.scandir(os.path.expanduser(head) or ".") as entries:
+            found = [(one.name, one.is_dir()) for one in entries if one.name.startswith(tail)]
+    except OSError:
+        return []
+    hidden = tail.startswith(".")
+    return sorted(
+        os.path.join(head, name) + (os.sep if folder else "")
+        for name, folder in found
+        if hidden or not name.startswith(".")
+    )
+
+
+def _models(chat: Chat, argument: str) -> list[str]:
+    from edgellm import catalog
+
+    return [*(entry.name for entry in catalog.entries()), *(_files(chat, argument) if argument else [])]
+
+
+def _conversations(chat: Chat, argument: str) -> list[str]:  # noqa: ARG001
+    return session.names(session.folder())
+
+
+def _settings(chat: Chat, argument: str) -> list[str]:  # noqa: ARG001
+    name, blank, _ = argument.partition(" ")
+    return list(SWITCHES.get(name, ())) if blank else [*FIELDS, *SWITCHES]
+
+
+def _languages(chat: Chat, argument: str) -> list[str]:  # noqa: ARG001
+    from edgellm.tasks.translate import LANGUAGES
+
+    return [] if " " in argument else sorted(LANGUAGES)
+
+
+def _names(chat: Chat, argument: str) -> list[str]:  # noqa: ARG001
+    return list(COMMANDS)
+
+
+def _words(*words: str) -> Choices:
+    return lambda chat, argument: words  # noqa: ARG005
+
+
+# Talking.
+
+
+@command("help", "[COMMAND]", "what you can type here", _names)
+def _help(chat: Chat, argument: str) -> None:
+    if argument:
+        name = argument.lstrip("/")
+        found = COMMANDS.get(ALIASES.get(name, name))
+        if found is None:
+            raise UsageError(f"there is no command /{name}: /help lists all of them.")
+        chat.screen.say(f"/{found.name} {found.usage}".rstrip() + f"   {found.words}")
+        return
+    chat.screen.columns([(f"/{one.name} {one.usage}".rstrip(), one.words) for one in COMMANDS.values()])
+    chat.screen.note(
+        'Several lines: """ begins and ends them, Alt-Enter adds one, and a paste keeps its own. Tab completes.\n'
+        "Ctrl-C stops the answer, Ctrl-D leaves, Ctrl-X Ctrl-E opens $EDITOR, Up brings back what you typed."
+    )
+
+
+@command("retry", "", "answer the last question again")
+def _retry(chat: Chat, argument: str) -> None:  # noqa: ARG001
+    transcript = chat.transcript
+    if transcript.pending is None:
+        if not transcript.turns:
+            raise UsageError("there is nothing to answer again: ask something first.")
+        question = transcript.turns[-1].user
+        transcript.undo()
+        chat.changed()
+        transcript.ask(question)
+    chat.attend()
+
+
+@command("edit", "[TEXT]", "change your last message and send it again")
+def _edit(chat: Chat, argument: str) -> None:
+    transcript = chat.transcript
+    if transcript.pending is None and not transcript.turns:
+        raise UsageError("there is no message to edit yet.")
+    last = transcript.pending if transcript.pending is not None else transcript.turns[-1].user
+    text = argument or chat.reword(last)
+    if not text.strip():
+        chat.screen.note("nothing was changed.")
+        return
+    if transcript.pending is None:
+        transcript.undo()
+        chat.changed()
+    chat.send(text)
+
+
+@command("undo", "[N]", "take back the last question and its answer, or the last N")
+def _undo(chat: Chat, argument: str) -> None:
+    count = _number(argument or "1", "/undo")
+    turns = len(chat.transcript.turns)
+    if not 1 <= count <= turns:
+        raise UsageError(f"there are {turns} turns to take back, not {count}.")
+    chat.transcript.undo(count)
+    chat.changed()
+    chat.screen.note(f"took back {_turns(count)}; {_turns(turns - count)} left.")
+
+
+@command("clear", "", "begin a new conversation; this one stays saved")
+def _clear(chat: Chat, argument: str) -> None:  # noqa: ARG001
+    old = chat.transcript
+    fresh = chat.fresh()
+    if old.system:
+        fresh.instruct(old.system)
+    chat.begin(fresh)
+    chat.attached.clear()
+    kept = f" The last one is kept: /resume {old.name}" if old.saved else ""
+    chat.screen.note(f"A new conversation.{kept}")
+
+
+@command("read", "FILE", "put a text file in with your next message; - takes it out again", _files)
+def _read(chat: Chat, argument: str) -> None:
+    if argument == "-":
+        chat.attached.clear()
+        chat.screen.note("no file goes in with your next message.")
+        return
+    if argument:
+        name, text = _text_file(argument)
+        chat.attached[name] = text
+    if not chat.attached:
+        raise UsageError("name a text file: /read notes.md")
+    for name, text in chat.attached.items():
+        tokens = chat.estimate(text)
+        chat.screen.say(
+            f"{name}: {len(text):,} characters, about {tokens:,} tokens ({100 * tokens / chat.context:.0f} % of the "
+            "context). It goes in with your next message; /read - takes it out."
+        )
+        if tokens >= chat.context:
+            chat.screen.warn("That is more than the context holds: /summarize may take it, a message will not.")
+
+
+@command("copy", "[code]", "copy the last answer, or its last block of code", _words("code"))
+def _copy(chat: Chat, argument: str) -> None:
+    from edgellm.repl import clipboard
+
+    if argument not in ("", "code"):
+        raise UsageError("/copy takes nothing, or the word code.")
+    text = _last_answer(chat)
+    if argument == "code":
+        text = clipboard.last_code(text)
+    chat.screen.note(clipboard.put(text, chat.screen))
+
+
+# Tasks: they answer beside the conversation and do not change it.
+
+
+@command("translate", "LANGUAGE [TEXT]", "translate TEXT, the file that was read, or the last answer", _languages)
+def _translate(chat: Chat, argument: str) -> None:
+    language, _, text = argument.partition(" ")
+    if not language:
+        raise UsageError("name a language: /translate fr, or /translate fr Good morning")
+    _task(chat, text, lambda model, given: model.translate(given, to=language))
+
+
+@command("summarize", "[N [words]] [TEXT]", "summarize TEXT, the file that was read, or the last answer")
+def _summarize(chat: Chat, argument: str) -> None:
+    count, _, rest = argument.partition(" ")
+    if not count.isdecimal():
+        _task(chat, argument, lambda model, given: model.summarize(given))
+        return
+    unit, _, text = rest.partition(" ")
+    number = int(count)
+    if unit.lower().rstrip("s") == "word":
+        _task(chat, text, lambda model, given: model.summarize(given, words=number))
+    else:
+        text = text if unit.lower().rstrip("s") == "sentence" else rest
+        _task(chat, text, lambda model, given: model.summarize(given, sentences=number))
+
+
+@command("extract", "FIELDS [-- TEXT]", "JSON from TEXT, the file that was read, or the last answer")
+def _extract(chat: Chat, argument: str) -> None:
+    from edgellm.tasks.extract import dump
+    from edgellm.tasks.extract import fields as read_fields
+
+    fields, _, text = argument.partition("--")
+    if not fields.strip():
+        raise UsageError("name the fields: /extract name, age int, email? -- TEXT")
+    read_fields(fields)  # refused before anything is computed
+    _task(chat, text, lambda model, given: dump(model.extract(given, fields=fields)))
+
+
+def _task(chat: Chat, text: str, work: Callable[[Model, str], Any]) -> None:
+    given = text.strip() or "\n\n".join(chat.attached.values()) or _last_answer(chat)
+    model = chat.model
+    with chat.screen.busy("working; Ctrl-C stops"):
+        result = work(model, given)
+    chat.screen.result(str(result))
+
+
+def _last_answer(chat: Chat) -> str:
+    if not chat.transcript.turns:
+        raise UsageError("there is no answer yet: give the text, or /read a file.")
+    return spoken(chat.transcript.turns[-1].assistant)
+
+
+# How it answers.
+
+
+@command("model", "[NAME]", "say which model answers, or go on with another one", _models)
+def _model(chat: Chat, argument: str) -> None:
+    if argument:
+        chat.exchange(argument)
+    chat.introduce()
+
+
+@command("system", "[TEXT | -]", "show or set the system prompt; - takes it away")
+def _system(chat: Chat, argument: str) -> None:
+    if argument:
+        chat.transcript.instruct(None if argument == "-" else argument)
+        chat.changed()
+    chat.screen.say(f"System prompt: {chat.transcript.system or 'none'}")
+    if chat.safe:
+        chat.screen.note("The safety prompt stands before it: /safe off takes it away.")
+
+
+@command("safe", "[on | off]", "put a safety prompt before the system prompt", _words("on", "off"))
+def _safe(chat: Chat, argument: str) -> None:
+    if argument not in ("", "on", "off"):
+        raise UsageError(f"/safe is on or off, not {argument!r}.")
+    chat.safe = {"on": True, "off": False, "": chat.safe}[argument]
+    chat.screen.say(f"The safety prompt is {'on' if chat.safe else 'off'}.")
+
+
+@command("set", "[NAME VALUE]", "show or change how answers are made", _settings)
+def _set(chat: Chat, argument: str) -> None:
+    name, _, value = argument.partition(" ")
+    if not name:
+        chat.screen.columns(values(chat))
+        return
+    if value.strip():
+        change(chat, name, value.strip())
+    chat.screen.say(shown(chat, name))
+
+
+# What is what.
+
+
+@command("show", "", "the model: its file, size, licence")
+def _show(chat: Chat, argument: str) -> None:  # noqa: ARG001
+    chat.screen.columns(chat.facts())
+
+
+@command("plan", "", "what is on the GPU, and why")
+def _plan(chat: Chat, argument: str) -> None:  # noqa: ARG001
+    plan = chat.model.plan
+    for reason in plan.reasons:
+        chat.screen.say(f"  {reason}")
+    rows = [
+        (
+            device.device,
+            f"{gib(device.weights_bytes)} weights, {gib(device.kv_bytes)} context, {gib(device.compute_bytes)} buffers, "
+            f"{gib(device.margin_bytes)} kept free; {gib(device.free_bytes)} were free",
+        )
+        for device in plan.devices
+    ]
+    chat.screen.columns([*rows, ("RAM", gib(plan.host_bytes))])
+
+
+@command("stats", "", "tokens and speed of this sitting")
+def _stats(chat: Chat, argument: str) -> None:  # noqa: ARG001
+    totals = chat.totals
+    rate = totals.tokens / totals.seconds if totals.seconds else 0.0
+    shared = 100 * totals.shared_tokens / totals.prompt_tokens if totals.prompt_tokens else 0
+    chat.screen.columns(
+        [
+            ("answers", f"{totals.answers:,}"),
+            ("tokens", f"{totals.tokens:,} in {totals.seconds:.1f} s ({rate:.1f} tokens/s, waiting included)"),
+            ("prompts", f"{totals.prompt_tokens:,} tokens, of which {shared:.0f} % were already computed"),
+        ]
+    )
+
+
+@command("context", "", "how full the model's memory is")
+def _context(chat: Chat, argument: str) -> None:  # noqa: ARG001
+    context, turns = chat.context, chat.transcript.turns
+    guessed = sum(chat.estimate(message.content) for message in chat.messages())
+    used, about = (chat.used, "") if chat.used is not None else (guessed, "about ")
+    rows = [
+        ("used", f"{about}{used:,} of {context:,} tokens ({100 * used / context:.0f} %)"),
+        ("system", f"about {chat.estimate(chat.system):,} tokens"),
+        ("turns", f"{len(turns) - chat.skipped} of {len(turns)} are sent; thoughts (<think>) are not sent again"),
+        ("when full", "stop and say so" if chat.overflow == OVERFLOW[0] else "drop the oldest turns and say so"),
+    ]
+    rows += [("attached", f"{name}: about {chat.estimate(text):,} tokens") for name, text in chat.attached.items()]
+    chat.screen.columns(rows)
+
+
+# Keeping.
+
+
+@command("save", "[NAME]", "give the conversation a name")
+def _save(chat: Chat, argument: str) -> None:
+    transcript = chat.transcript
+    if transcript.path is None:
+        raise UsageError("nothing is written in this sitting (--no-history); /export FILE writes where you say.")
+    if argument:
+        transcript.rename(argument)
+    state = "saved as it happens" if transcript.saved else "will be saved from the first message on"
+    chat.screen.say(f"{transcript.name}: {state}, in {transcript.path}")
+
+
+@command("resume", "[NAME]", "go on with a saved conversation, by default the latest other one", _conversations)
+def _resume(chat: Chat, argument: str) -> None:
+    folder = session.folder()
+    name = argument or next((one for one in session.names(folder) if one != chat.transcript.name), "")
+    if not name:
+        raise UsageError("there is no other conversation to resume.")
+    chat.begin(session.resume(folder, name, chat.screen.warn))
+    chat.recall()
+
+
+@command("sessions", "", "the saved conversations, the latest first")
+def _sessions(chat: Chat, argument: str) -> None:  # noqa: ARG001
+    folder = session.folder()
+    found = session.names(folder)
+    rows = []
+    for name in found[:20]:
+        first, turns = session.title(folder / f"{name}.jsonl")
+        mark = "*" if name == chat.transcript.name and chat.transcript.path else " "
+        rows.append((f"{mark} {name}", f"{_turns(turns):>9}  {first[:60]}"))
+    chat.screen.columns(rows)
+    more = f"{len(found) - 20} older ones are in {folder}." if len(found) > 20 else ""
+    chat.screen.note(more if found else f"there are none yet in {folder}.")
+
+
+@command("branch", "[NAME]", "go on in a copy; the conversation so far stays as it is")
+def _branch(chat: Chat, argument: str) -> None:
+    old = chat.transcript
+    chat.transcript = old.branch(argument or None)
+    chat.screen.note(f"{chat.transcript.name} goes on from here; {old.name} stays as it is.")
+
+
+@command("export", "FILE", "write the conversation to a .md or .json file", _files)
+def _export(chat: Chat, argument: str) -> None:
+    from edgellm.repl.export import written
+
+    if not argument:
+        raise UsageError("name a file: /export talk.md, or talk.json")
+    path = Path(argument).expanduser()
+    text = written(chat.transcript, path.suffix.lower())
+    try:
+        with path.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{path} is there already, and is not overwritten: take another name.") from None
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}.") from error
+    chat.screen.say(f"{path}: {_turns(len(chat.transcript.turns))}, {gib(path.stat().st_size)}")
+
+
+@command("exit", "", "leave; so does Ctrl-D")
+def _exit(chat: Chat, argument: str) -> None:
+    raise Leave
+
+
+def _text_file(name: str) -> tuple[str, str]:
+    """Read a text file. Raises UsageError in one sentence for everything that is not one."""
+    path = Path(name).expanduser()
+    try:
+        if path.stat().st_size > _READ_BYTES:
+            raise UsageError(f"{path} has {gib(path.stat().st_size)}: no more than {gib(_READ_BYTES)} can be read.")
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}.") from error
+    except ValueError as error:  # a NUL in the name
+        raise UsageError(f"cannot read {name!r}: {error}.") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(_no_text(path, data, error.start)) from error
+    if "\0" in text:
+        raise UsageError(_no_text(path, data, text.index("\0")))
+    if not text.strip():
+        raise UsageError(f"{path} is empty.")
+    return path.name, text
+
+
+def _no_text(path: Path, data: bytes, at: int) -> str:
+    kinds = {
+        b"%PDF": "a PDF",
+        b"PK\x03\x04": "a ZIP or Office document",
+        b"\x89PNG": "an image",
+        b"\xff\xd8\xff": "an image",
+    }
+    kind = next((words for magic, words in kinds.items() if data.startswith(magic)), None)
+    if kind:
+        return f"{path} is {kind}, which cannot be read here: save its text as .txt or .md first."
+    return f"{path} is not UTF-8 text (byte {at:,}): convert it first."
+
+
+def _number(text: str, name: str) -> int:
+    if not text.isdecimal():
+        raise UsageError(f"{name} takes a number, not {text!r}.")
+    return int(text)
+
+
+def _turns(count: int) -> str:
+    return f"{count} turn" if count == 1 else f"{count} turns"

@@ -1,0 +1,360 @@
+"""A conversation and its file: JSON lines, appended and synced as things happen: a crash loses one answer at most.
+
+The state of a conversation is the fold of its records: writing one and reading it back go through the same `_apply`.
+Knows no model and no terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgellm.errors import EdgeError, UsageError
+
+Warn = Callable[[str], None]
+Record = dict[str, Any]
+
+
+def _quiet(words: str) -> None:  # noqa: ARG001 - a warning that nobody hears
+    return
+
+
+_NAME = re.compile(r"\w[\w .+-]{0,79}")
+_NEW_S = "%Y-%m-%d-%H%M%S"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question and its answer."""
+
+    user: str
+    assistant: str
+    finish: str = "stop"  # as in Reply, or "failed"
+    prompt_tokens: int = 0
+    tokens: int = 0
+    model: str = ""
+
+
+class Transcript:
+    """One conversation; with a folder, every change is on the disk before the method returns."""
+
+    def __init__(self, folder: Path | None, warn: Warn = _quiet, name: str | None = None) -> None:
+        self.name = name or time.strftime(_NEW_S)
+        self.system: str | None = None
+        self.turns: list[Turn] = []
+        self.pending: str | None = None  # asked, and not answered
+        self._folder = folder
+        self._warn = warn
+        self._size = 0  # bytes of our file; 0 before it exists
+
+    @property
+    def path(self) -> Path | None:
+        """The file, which exists from the first question on; None when nothing is written."""
+        return self._folder / f"{self.name}.jsonl" if self._folder else None
+
+    @property
+    def saved(self) -> bool:
+        """Something of this conversation is on the disk."""
+        return self._size > 0
+
+    def ask(self, text: str) -> None:
+        """Note a question, before it is answered; it replaces one that never was."""
+        self._note({"ask": text, "at": _now()})
+
+    def answer(self, turn: Turn) -> None:
+        """Note the answer to the pending question."""
+        facts = {"finish": turn.finish, "prompt_tokens": turn.prompt_tokens, "tokens": turn.tokens, "model": turn.model}
+        self._note({"answer": turn.assistant, **facts, "at": _now()})
+
+    def undo(self, turns: int = 1) -> None:
+        """Take back the last turns."""
+        self._note({"undo": turns})
+
+    def instruct(self, system: str | None) -> None:
+        """Set the system prompt."""
+        self._note({"system": system})
+
+    def rename(self, name: str) -> None:
+        """Give the conversation, and its file, a name. Raises UsageError when it is taken or no file's name."""
+        path = self._free(name)
+        if self._size and self.path:
+            try:
+                self.path.rename(path)
+            except OSError as error:
+                raise UsageError(f"cannot rename {self.path.name} to {path.name}: {error.strerror}.") from error
+        self.name = name
+
+    def branch(self, name: str | None = None) -> Transcript:
+        """Copy the conversation into a new one; the old one stays as it is."""
+        twin = Transcript(self._folder, self._warn, name or self._next_name())
+        if self._folder and name:
+            twin._free(name)
+        for record in self._records():
+            twin._apply(record)
+        if self.turns or self.pending is not None:
+            twin._write_all()
+        return twin
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Yield (role, text) of every message that has been answered, the system prompt first."""
+        if self.system:
+            yield "system", self.system
+        for turn in self.turns:
+            yield "user", turn.user
+            yield "assistant", turn.assistant
+
+    # The file.
+
+    def _note(self, record: Record) -> None:
+        self._apply(record)
+        if not self._folder:
+            return
+        if not self._size:
+            # A conversation in which nothing was asked leaves no file.
+            if self.pending is not None:
+                self._write_all()
+            return
+        self._append(_line(record))
+
+    def _append(self, data: bytes) -> None:
+        assert self.path
+        try:
+            if _length(self.path) != self._size:
+                was = self.name
+                self._go_elsewhere(f"{was} was continued or removed by someone else")
+                return
+            self._size = _write(self.path, data)
+        except OSError as error:
+            self._give_up(error)
+
+    def _write_all(self) -> None:
+        """Begin the file with everything so far."""
+        assert self.path
+        data = b"".join(map(_line, self._records()))
+        try:
+            _private_folder(self.path.parent)
+            with contextlib.suppress(FileExistsError):
+                self._size = _write(self.path, data, new=True)
+                return
+            self._go_elsewhere(f"{self.name} is taken")
+        except OSError as error:
+            self._give_up(error)
+
+    def _go_elsewhere(self, why: str) -> None:
+        self.name, self._size = self._next_name(), 0
+        self._warn(f"{why}; this conversation goes on as {self.name}.")
+        self._write_all()
+
+    def _give_up(self, error: OSError) -> None:
+        """A full disk must not end a conversation; say it once."""
+        self._warn(
+            f"this conversation is no longer saved: {self.path}: {error.strerror or error}. /export still works."
+        )
+        self._folder = None
+
+    def _records(self) -> Iterator[Record]:
+        yield {"edgellm": "conversation", "version": 1, "at": _now()}
+        if self.system:
+            yield {"system": self.system}
+        for turn in self.turns:
+            yield {"ask": turn.user}
+            facts = {"finish": turn.finish, "prompt_tokens": turn.prompt_tokens, "tokens": turn.tokens}
+            yield {"answer": turn.assistant, **facts, "model": turn.model}
+        if self.pending is not None:
+            yield {"ask": self.pending}
+
+    def _apply(self, record: Record) -> None:
+        """Change the state as a record says. Raises ValueError for a record that says nothing known here."""
+        match record:
+            case {"edgellm": "conversation", "version": 1}:
+                pass
+            case {"system": str() | None as system}:
+                self.system = system
+            case {"ask": str(text)}:
+                self.pending = text
+            case {"answer": str(text)} if self.pending is not None:
+                self.turns.append(Turn(self.pending, text, *_facts(record)))
+                self.pending = None
+            case {"undo": int(count)} if 0 < count <= len(self.turns):
+                del self.turns[-count:]
+                self.pending = None
+            case _:
+                raise ValueError("not a known record")
+
+    def _free(self, name: str) -> Path:
+        """Return the path of a name that no conversation has yet."""
+        check_name(name)
+        path = (self._folder or Path()) / f"{name}.jsonl"
+        if self._folder and path.exists():
+            raise UsageError(f"there is a conversation {name!r} already: take another name, or /resume {name}.")
+        return path
+
+    def _next_name(self) -> str:
+        base = re.sub(r"-\d+$", "", self.name) if not re.fullmatch(r"[\d-]+", self.name) else self.name
+        count = 2
+        while self._folder and (self._folder / f"{base}-{count}.jsonl").exists():
+            count += 1
+        return f"{base}-{count}"
+
+
+def folder() -> Path:
+    """Where conversations are kept."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("edgellm", appauthor=False)) / "sessions"
+
+
+def history_file() -> Path:
+    """Make sure that the file of typed lines is there and private; return its path."""
+    import platformdirs
+
+    path = Path(platformdirs.user_state_dir("edgellm", appauthor=False)) / "history"
+    _private_folder(path.parent)
+    os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of all conversations, the latest first."""
+    found = []
+    for path in folder.glob("*.jsonl"):
+        with contextlib.suppress(OSError):
+            found.append((-path.stat().st_mtime_ns, path.stem))
+    return [name for _, name in sorted(found)]
+
+
+def resume(folder: Path, name: str = "", warn: Warn = _quiet) -> Transcript:
+    """Open a conversation to go on with it, by default the latest. A torn last line is repaired; `warn` hears of it.
+
+    Raises UsageError when there is none of this name, or when it is not a conversation.
+    """
+    known = names(folder)
+    if not name:
+        if not known:
+            raise UsageError(f"there is no conversation to resume: {folder} is empty.")
+        name = known[0]
+    check_name(name)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
+        cure = f"The nearest are {', '.join(near)}." if near else "There are none yet."
+        raise UsageError(f"there is no conversation {name!r}. {cure}")
+    transcript = Transcript(folder, warn, name)
+    path = folder / f"{name}.jsonl"
+    try:
+        data = path.read_bytes()
+        transcript._size = _repaired(path, data, warn)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}.") from error
+    _replay(transcript, data[: transcript._size], path, warn)
+    return transcript
+
+
+def title(path: Path) -> tuple[str, int]:
+    """Return the first question of a conversation's file and its number of turns, without repairing anything."""
+    transcript = Transcript(None)
+    try:
+        data = path.read_bytes()
+        _replay(transcript, data[: data.rfind(b"\n") + 1], path, _quiet)
+    except (OSError, EdgeError):
+        return "(cannot be read)", 0
+    first = transcript.turns[0].user if transcript.turns else transcript.pending or ""
+    return " ".join(first.split()), len(transcript.turns)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that could not be a file's name everywhere."""
+    if not _NAME.fullmatch(name) or name.endswith((".", " ")):
+        raise UsageError(f"{name!r} cannot be a name: use up to 80 letters, digits, blanks and . _ + -")
+
+
+def _replay(transcript: Transcript, data: bytes, path: Path, warn: Warn) -> None:
+    lines = data.split(b"\n")[:-1]
+    head = _parsed(lines[0]) if lines else None
+    if head is None or head.get("edgellm") != "conversation":
+        raise UsageError(f"{path} is not a conversation of edgellm.")
+    if head.get("version") != 1:
+        raise UsageError(f"{path} was written by a newer edgellm (version {head.get('version')!r}): use that one.")
+    damaged = []
+    for number, line in enumerate(lines, 1):
+        try:
+            transcript._apply(_parsed(line) or {})
+        except ValueError:
+            damaged.append(number)
+    if damaged:
+        warn(f"{path}: {len(damaged)} damaged records were passed over (first in line {damaged[0]}).")
+
+
+def _repaired(path: Path, data: bytes, warn: Warn) -> int:
+    """Finish or cut a last line that a crash tore; returns the file's good length."""
+    end = data.rfind(b"\n") + 1
+    tail = data[end:]
+    if not tail:
+        return len(data)
+    os.truncate(path, end)
+    if _parsed(tail) is not None:  # only its newline is missing
+        return _write(path, tail + b"\n")
+    warn(f"the last record of {path.stem} was torn by a crash and is dropped ({len(tail)} bytes).")
+    return end
+
+
+def _parsed(line: bytes) -> Record | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _facts(record: Record) -> tuple[str, int, int, str]:
+    def number(name: str) -> int:
+        value = record.get(name)
+        return value if isinstance(value, int) else 0
+
+    return str(record.get("finish", "stop")), number("prompt_tokens"), number("tokens"), str(record.get("model", ""))
+
+
+def _line(record: Record) -> bytes:
+    # A lone surrogate has no UTF-8 form; backslashreplace writes the escape that JSON has for it.
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _length(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
+def _write(path: Path, data: bytes, *, new: bool = False) -> int:
+    """Append, flush and sync; returns the file's length. What cannot be written whole is taken back."""
+    flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0) | (os.O_CREAT | os.O_EXCL if new else 0)
+    handle = os.open(path, flags, 0o600)
+    try:
+        before = os.fstat(handle).st_size
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(handle, left) :]
+            os.fsync(handle)
+        except OSError:
+            os.ftruncate(handle, before)
+            raise
+        return before + len(data)
+    finally:
+        os.close(handle)
+
+
+def _private_folder(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)

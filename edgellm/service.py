@@ -1,0 +1,108 @@
+"""Engine, template and loop behind one counter: prompts in, events out. This is what runs inside the worker's process.
+
+Knows no process and no pipe; `worker` carries its words across, and in-process mode calls it directly.
+"""
+
+from __future__ import annotations
+
+from edgellm import engines, template
+from edgellm.constraint import Grammar
+from edgellm.engines.base import Engine
+from edgellm.errors import PromptTooLong
+from edgellm.loop import Loop, Sequence
+from edgellm.opening import Opening
+from edgellm.prompt import Event, Prompt
+from edgellm.text import TextStream
+
+
+class Service:
+    """One open model that answers prompts."""
+
+    def __init__(self, opening: Opening) -> None:
+        self._opening = opening
+        self._engine: Engine = engines.open(opening.engine, opening.paths, opening.plan)
+        self._loop = Loop(self._engine)
+        self._grammars: dict[str, Grammar] = {}
+        self._template: template.Template | None = None
+        self._longest = max(map(len, self._engine.vocab.pieces), default=1) or 1
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to do."""
+        return self._loop.idle
+
+    @property
+    def slots(self) -> int:
+        """Prompts that are answered at once."""
+        return self._engine.slots
+
+    def add(self, id: int, prompt: Prompt) -> None:  # noqa: A002 - the noun of Event
+        """Take a prompt in. Raises PromptTooLong, TemplateError or SchemaUnsupported before anything is computed."""
+        self._refuse_hopeless(prompt)
+        grammar = self._grammar(prompt)
+        sequence = Sequence(
+            id=id,
+            prompt=self._tokens(prompt),
+            sampling=prompt.sampling,
+            # The format of some families puts a blank before an answer; it is not part of the answer.
+            text=TextStream(stop=prompt.sampling.stop, lead="" if prompt.completion is not None else " "),
+            constraint=grammar.start() if grammar else None,
+        )
+        self._loop.add(sequence)
+
+    def step(self) -> list[Event]:
+        """Compute one step for everyone."""
+        return self._loop.step()
+
+    def cancel(self, id: int) -> Event | None:  # noqa: A002
+        """End a prompt early; None when it is already over."""
+        return self._loop.cancel(id)
+
+    def stop(self) -> None:
+        """Abort the running step, from any thread."""
+        self._engine.stop()
+
+    def close(self) -> None:
+        """Free the model."""
+        self._engine.close()
+
+    def count(self, text: str) -> int:
+        """Tokens in a text."""
+        return len(self._engine.vocab.encode(text))
+
+    def _refuse_hopeless(self, prompt: Prompt) -> None:
+        """Refuse what cannot fit whatever the tokenizer does, before it spends seconds on megabytes."""
+        texts = [message.content for message in prompt.messages] or [prompt.completion or ""]
+        least = sum(len(text.encode()) for text in texts) // self._longest
+        if least >= self._engine.context:
+            raise PromptTooLong(
+                f"the prompt has at least {least:,} tokens and the context {self._engine.context:,}: "
+                "shorten the text or raise --context.",
+                least,
+                self._engine.context,
+            )
+
+    def _tokens(self, prompt: Prompt) -> list[int]:
+        vocab = self._engine.vocab
+        if prompt.completion is not None:
+            return template.encode((template.Segment(prompt.completion, content=True),), vocab)
+        if self._template is None:
+            self._template = self._find_template()
+        return template.encode(self._template.render(prompt.messages), vocab)
+
+    def _find_template(self) -> template.Template:
+        if self._opening.engine == "scripted":
+            return template.builtin("mistral")
+        return template.for_model(self._opening.metadata, self._opening.template_hint)
+
+    def _grammar(self, prompt: Prompt) -> Grammar | None:
+        if prompt.schema is None:
+            return None
+        key = repr(prompt.schema)
+        if key not in self._grammars:
+            if len(self._grammars) >= 64:  # schemas come from users: keep the recent ones only
+                del self._grammars[next(iter(self._grammars))]
+            self._grammars[key] = Grammar.compile(prompt.schema, self._engine.vocab)
+        return self._grammars[key]
+
+

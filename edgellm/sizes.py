@@ -1,0 +1,401 @@
+"""How many bytes llama.cpp will allocate for a model, and where: weights, KV cache, compute buffers, in closed form.
+
+Every formula names the llama.cpp source it mirrors (the version that `pyproject.toml` pins); the tests hold it against
+llama.cpp's own allocator. It knows sizes only: what to choose is decided in `plan`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgellm.gguf import Header, Tensor
+    from edgellm.hardware import Device
+
+KV_BYTES = {"f16": (2, 1), "q8_0": (34, 32), "q4_0": (18, 32)}
+"""Bytes of a block and elements in it: ggml-common.h, block_q8_0 and block_q4_0."""
+
+_LAYER = re.compile(r"^blk\.(\d+)\.")
+_INPUT = ("token_embd.weight", "position_embd.", "token_types.", "per_layer_token_embd.")  # LLM_TENSOR_LAYER_INPUT
+_EXPERT = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps\.")
+_PLAIN_TYPES = frozenset({0, 1, 24, 25, 26, 27, 28, 30})  # ggml.h: F32, F16, I8, I16, I32, I64, F64, BF16: never padded
+_HOST_ALIGNMENT = 32  # ggml.c, tensors inside a mapped file
+
+# Every how many layers one attends to everything, and whether the first one does: src/models/*.cpp, load_swa_pattern.
+_SWA_PERIOD = {
+    "afmoe": (4, False),
+    "cohere2": (4, False),
+    "exaone4": (4, False),
+    "exaone-moe": (4, False),
+    "gemma2": (2, False),
+    "gemma3": (6, False),
+    "gemma3n": (5, False),
+    "gpt-oss": (2, False),
+    "llama4": (4, False),
+    "mellum": (4, False),
+    "olmo2": (4, False),
+    "plamo3": (8, False),
+    "smallthinker": (4, True),
+}
+_SWA_WINDOW = {"gemma2": 4096, "llama4": 8192, "exaone-moe": 128, "smallthinker": 4096}  # what the code sets by itself
+_SWA_BY_ARRAY = frozenset({"gemma4", "granite-swa", "mimo2", "step35"})
+# Layers whose key and value heads are 0 keep a state of fixed size instead: src/models/*.cpp, is_recr_impl.
+_RECURRENT_WITHOUT_HEADS = frozenset({"jamba", "granitehybrid", "lfm2", "lfm2moe", "plamo2", "nemotron_h", "nemotron_h_moe"})
+_RECURRENT_BY_INTERVAL = frozenset({"qwen3next", "qwen35", "qwen35moe"})
+_RECURRENT = frozenset({"mamba", "mamba2", "rwkv6", "rwkv7", "rwkv6qwen2", "arwkv7"})
+
+
+def padded(count: int, step: int) -> int:
+    """Round up to a multiple of `step`."""
+    return -(-count // step) * step
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The choices that decide how much memory a context takes."""
+
+    cells: int  # tokens the cache holds, for all slots together; a multiple of 256
+    slots: int
+    ubatch: int  # tokens computed at once
+    kv_type: str
+    swa_full: bool = True
+    flash_attention: bool = True
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in the biggest graph: src/llama-context.cpp, sched_reserve."""
+        return min(self.cells, self.ubatch)
+
+    def window_cells(self, window: int) -> int:
+        """Return the cells of the sliding-window layers: src/llama-kv-cache-iswa.cpp."""
+        if self.swa_full:
+            return self.cells
+        return padded(min(self.cells, window * self.slots + self.ubatch), 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One repeating layer, as far as memory is concerned."""
+
+    heads: int
+    kv_heads: int
+    key: int  # elements of one key
+    value: int  # 0: the values are part of the keys (MLA)
+    windowed: bool
+    attends: bool  # keeps keys and values of its own
+    state: tuple[int, int]  # elements of the recurrent state; (0, 0) for none
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """What a model's header says about its memory."""
+
+    architecture: str
+    embedding: int
+    vocab: int
+    window: int  # 0: none
+    layers: tuple[Layer, ...]
+    experts: int
+    experts_used: int
+    input: tuple[Tensor, ...]
+    body: tuple[tuple[Tensor, ...], ...]  # one entry a layer
+    output: tuple[Tensor, ...]
+    shared: tuple[Tensor, ...]  # copied to wherever a layer that uses them lies
+
+
+def anatomy(header: Header) -> Anatomy:
+    """Sort a header's tensors into the parts that llama.cpp places: src/llama-arch.cpp, LLM_TENSOR_INFOS."""
+    body: list[list[Tensor]] = [[] for _ in range(header.layers)]
+    inputs, outputs, shared = [], [], []
+    for tensor in header.tensors:
+        match = _LAYER.match(tensor.name)
+        if match and int(match[1]) < header.layers:
+            body[int(match[1])].append(tensor)
+        elif tensor.name.startswith(_INPUT):
+            inputs.append(tensor)
+        elif tensor.name.startswith("rope_f"):
+            shared.append(tensor)
+        elif tensor.name.startswith(("token_embd_norm.", "per_layer_")) and body:
+            body[0].append(tensor)  # "do the norms on the first layer (not the input layer)"
+        else:
+            outputs.append(tensor)
+    if not any(tensor.name == "output.weight" for tensor in outputs):
+        # Tied embeddings: the output layer gets a copy of its own.
+        outputs += [tensor for tensor in inputs if tensor.name == "token_embd.weight"]
+    return Anatomy(
+        architecture=header.architecture,
+        embedding=header.embedding,
+        vocab=header.vocab_size,
+        window=_window(header),
+        layers=tuple(_layers(header)),
+        experts=header.experts,
+        experts_used=header.experts_used,
+        input=tuple(inputs),
+        body=tuple(map(tuple, body)),
+        output=tuple(outputs),
+        shared=tuple(shared),
+    )
+
+
+def _key(header: Header, name: str, default: Any = 0) -> Any:
+    return header.metadata.get(f"{header.architecture}.{name}", default)
+
+
+def _window(header: Header) -> int:
+    """Return the sliding window in tokens, 0 where the architecture's code ignores or lacks it."""
+    name, said = header.architecture, header.sliding_window or 0
+    if name == "llama4":
+        return 0 if _key(header, "attention.sliding_window", None) == 0 else 8192
+    if name == "exaone4":
+        return (said or 4096) if header.layers == 64 else 0
+    if name in _SWA_BY_ARRAY or name in ("gemma2", "exaone-moe"):
+        return said or _SWA_WINDOW.get(name, 0)
+    if name in _SWA_PERIOD and said:
+        return _SWA_WINDOW.get(name, said)
+    return 0
+
+
+def _windowed(header: Header, index: int) -> bool:
+    """Say whether a layer attends to the window only: src/llama-hparams.cpp, set_swa_pattern."""
+    if not _window(header):
+        return False
+    pattern = _key(header, "attention.sliding_window_pattern", None)
+    if isinstance(pattern, Sequence) and not isinstance(pattern, str):
+        return index < len(pattern) and bool(pattern[index])
+    period, dense_first = _SWA_PERIOD.get(header.architecture, (1, False))
+    period = pattern if isinstance(pattern, int) and not isinstance(pattern, bool) else period
+    if period == 0:
+        return True
+    return index % period != 0 if dense_first else index % period < period - 1
+
+
+def _layers(header: Header) -> Iterable[Layer]:
+    name = header.architecture
+    with_cache = _layers_with_cache(header)
+    mla = bool(_key(header, "attention.key_length_mla") and _key(header, "attention.value_length_mla"))
+    key, value = header.key_length, header.value_length
+    for index in range(header.layers):
+        windowed = _windowed(header, index)
+        recurrent = _recurrent(header, index)
+        yield Layer(
+            heads=header.heads[index],
+            kv_heads=header.kv_heads[index],
+            key=_key(header, "attention.key_length_swa", key) if windowed else key,
+            value=0 if mla else _key(header, "attention.value_length_swa", value) if windowed else value,
+            windowed=windowed,
+            attends=index < with_cache and (not recurrent or name == "falcon-h1"),
+            state=_state(header) if recurrent else (0, 0),
+        )
+
+
+def _layers_with_cache(header: Header) -> int:
+    """Return how many layers keep keys and values; the rest reuse theirs, or only predict further tokens (MTP)."""
+    if header.architecture == "gemma3n":
+        return 20
+    if header.architecture == "gemma4":
+        return header.layers - int(_key(header, "attention.shared_kv_layers"))
+    return header.layers - int(_key(header, "nextn_predict_layers"))
+
+
+def _recurrent(header: Header, index: int) -> bool:
+    name = header.architecture
+    if name in _RECURRENT or name == "falcon-h1":
+        return True
+    if name in _RECURRENT_WITHOUT_HEADS:
+        ff = _key(header, "feed_forward_length")
+        idle = name.startswith("nemotron") and (ff[index] if isinstance(ff, Sequence) else ff)
+        return header.kv_heads[index] == 0 and not idle
+    if name in _RECURRENT_BY_INTERVAL:
+        return bool((index + 1) % int(_key(header, "full_attention_interval", 4)))
+    return False
+
+
+def _state(header: Header) -> tuple[int, int]:
+    """Return the elements of a recurrent layer's two states: src/llama-hparams.cpp, n_embd_r and n_embd_s."""
+    if head := int(_key(header, "wkv.head_size")):
+        return int(_key(header, "token_shift_count", 2)) * header.embedding, header.embedding * head
+    if cache := int(_key(header, "shortconv.l_cache")):
+        return header.embedding * (cache - 1), 0
+    inner, state = int(_key(header, "ssm.inner_size")), int(_key(header, "ssm.state_size"))
+    groups, conv = int(_key(header, "ssm.group_count")), int(_key(header, "ssm.conv_kernel"))
+    return max(0, conv - 1) * (inner + 2 * groups * state), state * inner
+
+
+# -- weights -----------------------------------------------------------------------------------------------------------
+
+
+def tensor_bytes(tensor: Tensor, alignment_bytes: int, row_padding: bool) -> int:
+    """Return what a tensor takes inside a buffer: ggml-alloc.c pads it, ggml-cuda.cu lengthens quantised rows to 512."""
+    size, width = tensor.bytes, tensor.shape[0]
+    if row_padding and tensor.type not in _PLAIN_TYPES and width % 512:
+        elements = width
+        for count in tensor.shape[1:]:
+            elements *= count
+        size += tensor.bytes * (512 - width % 512) // elements
+    return padded(size, alignment_bytes)
+
+
+def is_expert(name: str) -> bool:
+    """Say whether a tensor belongs to a mixture's routed experts, of which each token uses a few only."""
+    return bool(_EXPERT.search(name))
+
+
+def weights_bytes(tensors: Iterable[Tensor], alignment_bytes: int = _HOST_ALIGNMENT, row_padding: bool = False) -> int:
+    """Return the bytes of one buffer that holds these tensors; the same tensor twice counts once."""
+    once = {tensor.name: tensor for tensor in tensors}
+    return sum(tensor_bytes(tensor, alignment_bytes, row_padding) for tensor in once.values())
+
+
+# -- the KV cache ------------------------------------------------------------------------------------------------------
+
+
+def _row_bytes(kv_type: str, elements: int) -> int:
+    block, count = KV_BYTES[kv_type]
+    return elements * block // count
+
+
+def kv_token_bytes(body: Anatomy, kv_type: str) -> int:
+    """Return what one more token of context costs, over all layers without a window."""
+    return sum(
+        _row_bytes(kv_type, layer.key * layer.kv_heads) + _row_bytes(kv_type, layer.value * layer.kv_heads)
+        for layer in body.layers
+        if layer.attends and not layer.windowed
+    )
+
+
+def kv_bytes(body: Anatomy, index: int, layout: Layout, alignment_bytes: int = 1) -> int:
+    """Return the cache of one layer: src/llama-kv-cache.cpp and src/llama-memory-recurrent.cpp.
+
+    One stream of `cells` rows (kv_unified), K and V one tensor each, every tensor padded to the buffer's alignment.
+    """
+    layer, total = body.layers[index], 0
+    if layer.attends:
+        cells = layout.window_cells(body.window) if layer.windowed else layout.cells
+        for elements in (layer.key, layer.value):
+            total += padded(cells * _row_bytes(layout.kv_type, elements * layer.kv_heads), alignment_bytes)
+    return total + sum(padded(4 * elements * layout.slots, alignment_bytes) for elements in layer.state)
+
+
+# -- compute buffers ---------------------------------------------------------------------------------------------------
+
+
+def feed_forward(tensors: Iterable[Tensor]) -> int:
+    """Return the width of a layer's feed-forward part, in elements a token (all used experts together come later)."""
+    widths = [tensor.shape[1] for tensor in tensors if ".ffn_up" in tensor.name or ".ffn_gate_up" in tensor.name]
+    return max(widths, default=0)
+
+
+def compute_bytes(body: Anatomy, layout: Layout, layers: Iterable[int], *, output: bool, input: bool = False) -> int:
+    """Return an upper bound of the scratch memory for computing these layers on one device.
+
+    The graph allocator reuses memory, so the peak is the widest moment of one layer: inputs and masks, which live long,
+    plus attention, or feed-forward, or the logits.
+    """
+    tokens, width = layout.tokens, body.embedding
+    outputs = min(tokens, layout.slots)
+    masks = 2 * tokens * layout.cells
+    if body.window:
+        masks += 2 * tokens * layout.window_cells(body.window)
+    stream = 4 * tokens * width
+    peak = 4 * outputs * body.vocab + 2 * stream if output else 0
+    for index in layers:
+        peak = max(peak, _attention_bytes(body, index, layout), _feed_forward_bytes(body, index, layout))
+    return masks + 2 * stream + peak + (1 << 20)
+
+
+def _attention_bytes(body: Anatomy, index: int, layout: Layout) -> int:
+    layer, tokens = body.layers[index], layout.tokens
+    queries = 4 * tokens * layer.heads * max(layer.key, layer.value)
+    rows = 4 * tokens * layer.kv_heads * (layer.key + layer.value)
+    scores = 0 if layout.flash_attention else 4 * tokens * layer.heads * layout.cells
+    return 2 * queries + rows + scores + 4 * tokens * body.embedding
+
+
+def _feed_forward_bytes(body: Anatomy, index: int, layout: Layout) -> int:
+    tensors, tokens = body.body[index], layout.tokens
+    dense = feed_forward(tensor for tensor in tensors if not is_expert(tensor.name))
+    routed = feed_forward(tensor for tensor in tensors if is_expert(tensor.name))
+    wide = 2 * dense + body.experts_used * (2 * routed + 2 * body.embedding)
+    return 4 * tokens * (wide + body.embedding + 2 * body.experts)
+
+
+
+# -- everything together -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where everything goes: layers per device, the device of the output layer, and tensors kept in RAM all the same."""
+
+    layers: tuple[tuple[int, ...], ...]
+    output: int | None = None  # index of a device; None: in RAM
+    in_ram: frozenset[str] = frozenset()
+
+    @property
+    def on_gpus(self) -> int:
+        """Repeating layers on GPUs."""
+        return sum(map(len, self.layers))
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one buffer's owner must hold."""
+
+    weights_bytes: int
+    kv_bytes: int
+    compute_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it."""
+        return self.weights_bytes + self.kv_bytes + self.compute_bytes
+
+
+def device_share(body: Anatomy, layout: Layout, place: Placement, number: int, device: Device) -> Share:
+    """Return what one GPU must hold under this placement."""
+    layers = place.layers[number]
+    has_output = place.output == number
+    if not layers and not has_output:
+        return Share(0, 0, 0)
+    tensors = [tensor for index in layers for tensor in body.body[index]] + list(body.shared if layers else ())
+    tensors += body.output if has_output else ()
+    kept = [tensor for tensor in tensors if tensor.name not in place.in_ram]
+    return Share(
+        weights_bytes(kept, device.alignment_bytes, device.row_padding),
+        sum(kv_bytes(body, index, layout, device.alignment_bytes) for index in layers),
+        compute_bytes(body, layout, layers, output=has_output) + _passing_bytes(body, place, layout),
+    )
+
+
+def host_share(body: Anatomy, layout: Layout, place: Placement) -> Share:
+    """Return what RAM must hold: weights (pages of the file), cache and scratch of the layers that stay there."""
+    on_gpus = {index for layers in place.layers for index in layers}
+    here = [index for index in range(len(body.layers)) if index not in on_gpus]
+    tensors = [*body.input, *(tensor for index in here for tensor in body.body[index])]
+    tensors += [tensor for index in on_gpus for tensor in body.body[index] if tensor.name in place.in_ram]
+    tensors += body.output if place.output is None else [tensor for tensor in body.output if tensor.name in place.in_ram]
+    return Share(
+        weights_bytes([*tensors, *(body.shared if here else ())]),
+        sum(kv_bytes(body, index, layout, _HOST_ALIGNMENT) for index in here),
+        compute_bytes(body, layout, here, output=place.output is None, input=True),
+    )
+
+
+def _passing_bytes(body: Anatomy, place: Placement, layout: Layout) -> int:
+    """Return room for weights that pass through a GPU: ggml-backend.cpp, op_offload.
+
+    For batches of 32 tokens and more, weights that lie in RAM are copied to the GPU and multiplied there.
+    """
+    if layout.tokens < 32:
+        return 0
+    on_gpus = {index for layers in place.layers for index in layers}
+    passing = [
+        tensor.bytes
+        for index, tensors in enumerate(body.body)
+        for tensor in tensors
+        if (index not in on_gpus or tensor.name in place.in_ram) and len(tensor.shape) > 1
+    ]
+    return sum(sorted(passing)[-3:])

@@ -1,0 +1,148 @@
+"""Extraction: text and a schema in, a value that parses and validates out.
+
+Knows how to read the short form of a schema and how to ask; enforcing it while decoding is `constraint`'s work.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgellm.errors import EmptyText, InvalidOutput, TruncatedOutput, UsageError
+from edgellm.prompt import Message, Prompt, Reply, Task
+from edgellm.sampling import Sampling
+
+Schema = Mapping[str, Any]
+GREEDY = Sampling(temperature=0.0)
+
+_TYPES = {
+    "str": "string",
+    "string": "string",
+    "text": "string",
+    "int": "integer",
+    "integer": "integer",
+    "float": "number",
+    "number": "number",
+    "bool": "boolean",
+    "boolean": "boolean",
+}
+_FIELD = re.compile(
+    r"""^(?P<name>[^\s\[\]?]+?) (?P<optional>\?)?
+        (?:\s+(?: \[\s*(?P<items>\w+)\s*\] | (?P<kind>\w+) ) (?P<late>\?)? )?$""",
+    re.VERBOSE,
+)
+
+
+def fields(short: str) -> dict[str, Any]:
+    """Read the short form of a schema: `'name, age int, email?, tags [str]'`.
+
+    A field is `name`, `name TYPE` or `name [TYPE]` (a list); `?` makes it null when the text does not say. Types: str
+    (the default), int, float, bool. Raises UsageError naming the field that cannot be read.
+    """
+    properties: dict[str, Any] = {}
+    for part in (piece.strip() for piece in short.split(",")):
+        found = _FIELD.match(part)
+        kind = found and (found["items"] or found["kind"] or "str")
+        if not found or kind not in _TYPES:
+            known = ", ".join(sorted(set(_TYPES) - {"string", "integer", "number", "boolean", "text"}))
+            raise UsageError(f"cannot read field {part!r}: write `name`, `name TYPE`, `name [TYPE]` or `name?`, with TYPE one of {known}.")
+        if found["name"] in properties:
+            raise UsageError(f"field {found['name']!r} is named twice.")
+        one: dict[str, Any] = {"type": _TYPES[kind]}
+        if found["items"]:
+            one = {"type": "array", "items": one}
+        if found["optional"] or found["late"]:
+            one["type"] = [one["type"], "null"]
+        properties[found["name"]] = one
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def ask(text: str, schema: Schema, *, examples: Sequence[tuple[str, Any]] = (), sampling: Sampling = GREEDY) -> Prompt:
+    """Build the prompt: the wanted keys in schema order, earlier examples as turns, the text last."""
+    turns = [
+        message
+        for given, wanted in examples
+        for message in (Message("user", _question(given, schema)), Message("assistant", dump(wanted)))
+    ]
+    return Prompt(messages=(*turns, Message("user", _question(text, schema))), sampling=sampling, schema=schema)
+
+
+def extract(
+    text: str, schema: Schema, *, examples: Sequence[tuple[str, Any]] = (), sampling: Sampling = GREEDY
+) -> Task[Any]:
+    """Extract from one text. Returns the parsed value.
+
+    Raises EmptyText, TruncatedOutput (the token budget ended first; carries the partial text) or InvalidOutput.
+    """
+    if not text.strip():
+        raise EmptyText("there is no text to extract from.")
+    [reply] = yield [ask(text, schema, examples=examples, sampling=sampling)]
+    return read(reply, schema)
+
+
+def read(reply: Reply, schema: Schema) -> Any:
+    """Parse and validate a finished answer, always: enforcement while decoding is not proof."""
+    if reply.finish != "stop":
+        raise TruncatedOutput(
+            f"the answer was cut after {reply.tokens} tokens, inside the JSON: raise --max-tokens.", reply.text
+        )
+    import jsonschema
+
+    try:
+        value = json.loads(reply.text)
+        jsonschema.Draft202012Validator(schema).validate(value)
+    except json.JSONDecodeError as error:
+        raise InvalidOutput(f"the answer is not JSON: {error}.", reply.text) from error
+    except jsonschema.ValidationError as error:
+        raise InvalidOutput(f"the answer breaks the schema at {error.json_path}: {error.message}.", reply.text) from error
+    return value
+
+
+def dump(value: Any) -> str:
+    """Write JSON the way answers are written: one line, `, ` and `: ` as separators, real characters."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _question(text: str, schema: Schema) -> str:
+    wanted, nullable = _wanted(schema)
+    hint = " Use null for what the text does not say." if nullable else ""
+    return f"Extract these fields from the text as JSON: {wanted}.{hint}\n\nText: {text.strip()}"
+
+
+def _wanted(schema: Schema) -> tuple[str, bool]:
+    """Name the wanted fields in one line, or show the whole schema when it is not a flat object."""
+    properties = schema.get("properties")
+    if schema.get("type") != "object" or not properties or not all(map(_flat, properties.values())):
+        return f"as described by this JSON Schema: {dump(schema)}", "null" in dump(schema)
+    nullable = any("null" in _kinds(one) for one in properties.values())
+    return ", ".join(name + _note(one) for name, one in properties.items()), nullable
+
+
+def _flat(one: Schema) -> bool:
+    items = one.get("items", {})
+    return bool(_kinds(one)) and "object" not in _kinds(one) and isinstance(items, Mapping) and (not items or _flat(items))
+
+
+def _kinds(one: Schema) -> list[str]:
+    kind = one.get("type", "string" if "enum" in one else [])
+    return [kind] if isinstance(kind, str) else list(kind)
+
+
+def _note(one: Schema) -> str:
+    """Say in brackets what a name alone does not: type, allowed values, description."""
+    kinds = [kind for kind in _kinds(one) if kind != "null"]
+    parts = []
+    if "enum" in one:
+        parts.append("one of " + ", ".join(str(value) for value in one["enum"] if value is not None))
+    elif kinds == ["array"]:
+        items = _kinds(one.get("items", {}))
+        parts.append(f"list of {items[0]}" if items else "list")
+    elif kinds != ["string"]:
+        parts.append(" or ".join(kinds))
+    if "null" in _kinds(one):
+        parts.append("or null")
+    if one.get("description"):
+        parts.append(str(one["description"]).rstrip("."))
+    return f" ({'; '.join(parts)})" if parts else ""

@@ -1,0 +1,173 @@
+"""The llama.cpp engine keeps the contract, on the real library and a tiny model that the test writes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ggufs import write_model
+
+from edgellm.engines.base import Feed, Stopped
+from edgellm.engines.devices import low_level
+from edgellm.engines.llama_cpp import LlamaCpp
+from edgellm.errors import EngineFailed
+from edgellm.plan import Plan
+
+PLAN = Plan(
+    gpu_layers=0,
+    context=512,
+    cells=1024,
+    slots=4,
+    threads=1,
+    threads_batch=1,
+    batch=512,
+    ubatch=512,
+    kv_type="f16",
+    flash_attention=True,
+    swa_full=False,
+    tensor_overrides=(),
+    tensor_split=(),
+    devices=(),
+    host_bytes=0,
+    host_weights_bytes=0,
+    reasons=(),
+)
+PROMPT = [1, 300, 301, 302, 303, 304, 305, 306]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "tiny.gguf", layers=3, seed=3)
+
+
+@pytest.fixture
+def engine(path: Path) -> Iterator[LlamaCpp]:
+    engine = LlamaCpp([str(path)], PLAN)
+    yield engine
+    engine.close()
+
+
+def greedy(engine: LlamaCpp, slot: int, tokens: list[int], steps: int) -> list[int]:
+    said: list[int] = []
+    for _ in range(steps):
+        [row] = engine.decode([Feed(slot, tokens, 1)])
+        tokens = [int(row[-1].argmax())]
+        said += tokens
+    return said
+
+
+def bare_c_api(path: Path, prompt: list[int], steps: int) -> list[int]:
+    """The oracle: the C library's calls in C's order, nothing of ours."""
+    lib = low_level()
+    model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
+    params = lib.llama_context_default_params()
+    params.n_ctx, params.n_threads = 512, 1
+    context = lib.llama_init_from_model(model, params)
+    size = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
+    tokens, said = prompt, []
+    for _ in range(steps):
+        array = (lib.llama_token * len(tokens))(*tokens)
+        assert lib.llama_decode(context, lib.llama_batch_get_one(array, len(tokens))) == 0
+        row = np.ctypeslib.as_array(lib.llama_get_logits_ith(context, -1), (size,))
+        tokens = [int(row.argmax())]
+        said += tokens
+    lib.llama_free(context)
+    lib.llama_model_free(model)
+    return said
+
+
+def test_greedy_tokens_equal_the_bare_c_api(engine: LlamaCpp, path: Path) -> None:
+    assert greedy(engine, 0, PROMPT, 40) == bare_c_api(path, PROMPT, 40)
+
+
+def test_slots_do_not_see_each_other(engine: LlamaCpp) -> None:
+    alone = greedy(engine, 0, PROMPT, 10)
+    other = [1, 310, 311]
+    rows = engine.decode([Feed(1, PROMPT, 1), Feed(2, other, 0), Feed(3, other, 1)])
+    assert [row.shape for row in rows] == [(1, engine.vocab.size)] * 2
+    assert int(rows[0][0].argmax()) == alone[0]
+
+
+def test_all_rows_of_a_feed_can_be_asked_for(path: Path) -> None:
+    engine = LlamaCpp([str(path)], replace(PLAN, slots=8))
+    [rows] = engine.decode([Feed(0, PROMPT, 3)])
+    expected = rows.copy()
+    one_by_one = []
+    engine.decode([Feed(1, PROMPT[:-3], 0)])
+    for token in PROMPT[-3:]:
+        one_by_one.append(engine.decode([Feed(1, [token], 1)])[0][0].copy())
+    np.testing.assert_allclose(expected, one_by_one, rtol=2e-2, atol=2e-2)
+    engine.close()
+
+
+def test_keep_rolls_back_and_continues_the_same(engine: LlamaCpp) -> None:
+    said = greedy(engine, 0, PROMPT, 6)
+    assert engine.keep(0, len(PROMPT) - 1) == len(PROMPT) - 1
+    assert greedy(engine, 0, PROMPT[-1:], 6) == said
+    assert engine.keep(0, 0) == 0
+    assert greedy(engine, 0, PROMPT, 6) == said
+
+
+def test_share_continues_a_prefix_without_computing_it(engine: LlamaCpp) -> None:
+    said = greedy(engine, 0, PROMPT, 6)
+    assert engine.share(0, 2, len(PROMPT) - 1) == len(PROMPT) - 1
+    assert greedy(engine, 2, PROMPT[-1:], 6) == said
+    assert engine.keep(0, 0) == 0  # the source may go; the copy stays
+    assert greedy(engine, 2, [5], 1) == greedy(engine, 0, [*PROMPT, *said[:5], 5], 1)
+
+
+def test_stop_aborts_and_slots_hold_what_they_held(engine: LlamaCpp) -> None:
+    engine.decode([Feed(0, PROMPT[:4], 0)])
+    engine.stop()
+    with pytest.raises(Stopped):
+        engine.decode([Feed(0, PROMPT[4:], 1)])
+    fresh = greedy(engine, 1, PROMPT, 1)
+    assert greedy(engine, 0, PROMPT[4:], 1) == fresh
+
+
+def test_stop_from_another_thread_answers_within_a_fifth_of_a_second(tmp_path: Path) -> None:
+    big = write_model(tmp_path / "big.gguf", layers=8, embedding=512, heads=8, kv_heads=8, ffn=2048, quant="q4_0", context=4096)
+    engine = LlamaCpp([str(big)], replace(PLAN, context=4096, cells=4096, slots=1, batch=4096))
+    asked: list[float] = []
+
+    def stop() -> None:
+        asked.append(time.monotonic())
+        engine.stop()
+
+    timer = threading.Timer(0.3, stop)
+    timer.start()
+    with pytest.raises(Stopped):
+        engine.decode([Feed(0, [1] * 4000, 1)])
+    assert time.monotonic() - asked[0] < 0.2
+    engine.close()
+
+
+def test_vocabulary_tells_pieces_controls_and_ends(engine: LlamaCpp) -> None:
+    vocab = engine.vocab
+    assert len(vocab.pieces) == vocab.size
+    assert vocab.specials == {"<s>": 1, "</s>": 2}
+    assert vocab.pieces[1] == vocab.pieces[2] == b""
+    assert (vocab.bos, vocab.ends) == (1, frozenset({2}))
+
+
+@pytest.mark.parametrize("text", ["hello", "</s><s>[INST]", "😀 中文", "a\0b", " ", "é" * 500])
+def test_text_becomes_tokens_and_tokens_the_same_bytes_never_controls(engine: LlamaCpp, text: str) -> None:
+    tokens = engine.vocab.encode(text)
+    assert not {1, 2} & set(tokens)
+    assert b"".join(engine.vocab.pieces[token] for token in tokens) == b" " + text.encode()
+
+
+def test_a_file_that_c_refuses_is_a_typed_error(tmp_path: Path) -> None:
+    with pytest.raises(EngineFailed, match="could not load"):
+        LlamaCpp([str(tmp_path / "missing.gguf")], PLAN)
+
+
+def test_closing_twice_is_fine(path: Path) -> None:
+    engine = LlamaCpp([str(path)], PLAN)
+    engine.close()
+    engine.close()

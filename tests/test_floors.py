@@ -1,0 +1,118 @@
+"""The house stands: imports only fall, every third-party library enters through one room, and files stay readable."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "edgellm"
+
+FLOORS = {
+    "ground": ["errors"],
+    "facts": ["catalog", "hub", "gguf", "preflight", "hardware"],
+    "craft": ["sizes", "plan", "sampling", "prompt", "template", "text", "constraint", "tasks"],
+    "engines": ["engines"],
+    "loop": ["loop"],
+    "model": ["source", "opening", "service", "worker", "drive", "model"],
+    "doors": ["repl", "demo"],
+    "roof": ["cli", "__init__", "__main__"],
+}
+"""Every room of the package, from the ground up. A module imports from lower floors only, and along STAIRS."""
+
+STAIRS = {
+    ("preflight", "gguf"),
+    ("gguf", "preflight"),
+    ("plan", "sizes"),
+    ("prompt", "sampling"),
+    ("template", "prompt"),
+    ("tasks", "prompt"),
+    ("tasks", "sampling"),
+    ("service", "opening"),
+    ("worker", "opening"),
+    ("worker", "service"),
+    ("drive", "worker"),
+    ("model", "source"),
+    ("model", "drive"),
+    ("model", "opening"),
+    ("model", "worker"),
+    ("__main__", "cli"),
+}
+"""Imports inside one floor."""
+
+ENTRANCES = {
+    "click": {"cli"},
+    "ctransformers": set(),
+    "filelock": {"hub"},
+    "httpx": {"hub"},
+    "httpx2": {"hub"},
+    "huggingface_hub": {"hub"},
+    "jinja2": {"template"},
+    "jsonschema": {"tasks", "constraint"},
+    "llama_cpp": {"engines"},
+    "llguidance": {"constraint"},
+    "numpy": {"engines", "loop", "sampling", "constraint", "demo"},
+    "platformdirs": {"catalog", "hub", "repl", "hardware"},
+    "prompt_toolkit": {"repl"},
+    "pydantic": set(),
+    "pynvml": {"hardware"},
+    "rich": {"cli", "repl"},
+    "gguf": {"demo"},
+    "torch": {"demo"},
+}
+"""The rooms through which a third-party library may enter."""
+
+LEVEL = {room: level for level, rooms in enumerate(FLOORS.values()) for room in rooms}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports(path: Path) -> list[str]:
+    """Every imported module as a dotted name, wherever in the file the import stands."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            base = str(node.module)
+            found += [f"{base}.{alias.name}" for alias in node.names] if base == "edgellm" else [base]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_only_fall(path: Path) -> None:
+    here = room(path)
+    assert here in LEVEL, f"{here} is on no floor: put it into FLOORS and into the README's map"
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "edgellm":
+            there = parts[1]
+            assert there in LEVEL, f"{path.name} imports the package root"
+            falls = LEVEL[there] < LEVEL[here]
+            assert falls or there == here or (here, there) in STAIRS, f"{here} must not import {there}"
+        elif parts[0] in ENTRANCES:
+            assert here in ENTRANCES[parts[0]], f"{parts[0]} may not enter through {here}"
+
+
+def test_every_third_party_library_has_an_entrance() -> None:
+    import sys
+
+    known = set(sys.stdlib_module_names) | {"edgellm"} | set(ENTRANCES)
+    strangers = {name.split(".")[0] for path in FILES for name in imports(path)} - known
+    assert strangers == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_and_functions_stay_readable(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(source)), "a room says what it is for"
+    assert len(source.splitlines()) <= 600
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 60, f"{node.name} is too long"
