@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -87,10 +88,8 @@ def entries() -> tuple[Entry, ...]:
 
     Raises UsageError that names file, entry and key where one of them makes no sense.
     """
-    found = _read(_ours(), _HERE)
-    if (own := _users()) is not None:
-        found |= _read(own, own.parent)
-    return tuple(found.values())
+    found, own = _read(_ours(), _HERE), _users()
+    return tuple((found if own is None else found | _read(own, own.parent)).values())
 
 
 def find(name: str) -> Entry:
@@ -204,9 +203,16 @@ def _users() -> Path | None:
 def _read(source: Path, folder: Path) -> dict[str, Entry]:
     """The entries of one file by case-folded name; relative paths in it are relative to `folder`."""
     try:
-        tables = tomllib.loads(source.read_text(encoding="utf-8"))
+        now = source.stat()
+        return _parsed(source, folder, (now.st_mtime_ns, now.st_size))
     except OSError as error:
         raise UsageError(f"{source}: cannot be read ({error.strerror}).") from error
+
+
+@lru_cache(maxsize=4)  # names are completed while somebody types, and parsing takes 8 ms
+def _parsed(source: Path, folder: Path, version: tuple[int, int]) -> dict[str, Entry]:  # noqa: ARG001
+    try:
+        tables = tomllib.loads(source.read_text(encoding="utf-8"))
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
         raise UsageError(f"{source}: not a TOML file ({error}).") from error
     found: dict[str, Entry] = {}

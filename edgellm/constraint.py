@@ -24,7 +24,7 @@ Logits = npt.NDArray[np.float32]
 # serde_json, which reads the grammar, stops at 128 levels; every schema level takes one or two of them.
 _MAX_DEPTH = 100
 _MAX_NODES = 500_000
-# Earley items in one row: the default of 2,000 refuses an object with 600 optional properties. 20 items cost about 1 us.
+# Earley items in one row: the default of 2,000 refuses an object with 600 optional properties. 20 items cost 1 us.
 _ROW_ITEMS, _STEP_ITEMS = 20_000, 200_000
 # Formats of OpenAPI and pydantic that name a use or a type and restrict no text; any other is enforced or refused.
 _FREE_FORMATS = frozenset({"password", "binary", "path", "file-path", "directory-path", "text", "html", "markdown"})
@@ -77,8 +77,8 @@ class Grammar:
     def compile(cls, schema: Mapping[str, Any] | bool, vocab: Vocab) -> Grammar:
         """Compile a JSON Schema for a vocabulary.
 
-        Raises SchemaUnsupported, with a JSON pointer, when a keyword cannot be enforced while decoding, or when no finite
-        value satisfies the schema.
+        Raises SchemaUnsupported, with a JSON pointer, when a keyword cannot be enforced while decoding, or when no
+        finite value satisfies the schema.
         """
         plain = _root(schema)
         matcher = _matcher(plain, _tokenizer(vocab))
@@ -236,7 +236,8 @@ def _root(schema: Mapping[str, Any] | bool) -> dict[str, Any]:
         raise SchemaUnsupported("the schema `false` accepts no value.")
     if not isinstance(schema, Mapping):
         raise SchemaUnsupported(f"a JSON Schema is an object or a boolean, not {type(schema).__name__}.")
-    plain = _tidy(_plain(schema, "", 0, [0]))
+    plain: dict[str, Any] = _plain(schema, "", 0, [0])
+    _tidy(plain)
     plain.pop("x-guidance", None)  # llguidance's own switches, one of which ignores keywords
     return plain
 
@@ -270,17 +271,16 @@ def _string(value: Any, pointer: str) -> str:
     return value
 
 
-def _tidy(schema: Any) -> Any:
+def _tidy(schema: Any) -> None:
     """Remove the keywords that say nothing, so that they are not refused: `uniqueItems: false`, formats of no form."""
     if not isinstance(schema, dict):
-        return schema
+        return
     for key, value in list(schema.items()):
         free = key == "format" and isinstance(value, str) and value in _FREE_FORMATS
         if free or (key == "uniqueItems" and value is False):
             del schema[key]
     for _, child in _children(schema):
         _tidy(child)
-    return schema
 
 
 def _children(schema: Any) -> Iterator[tuple[str, Any]]:

@@ -19,7 +19,9 @@ from edgellm.opening import Opening
 from edgellm.plan import Plan, Wish, fit
 from edgellm.prompt import Message, Prompt, Reply, Task
 from edgellm.sampling import Sampling
-from edgellm.tasks import extract, summarize, translate
+from edgellm.tasks import extract as extraction
+from edgellm.tasks import summarize as summaries
+from edgellm.tasks import translate as translation
 from edgellm.worker import Here, Worker
 
 T = TypeVar("T")
@@ -125,10 +127,10 @@ class Model:
         to: str,
         source: str | None = None,
         *,
-        sampling: Sampling = translate.GREEDY,
+        sampling: Sampling = translation.GREEDY,
     ) -> str | list[str]:
         """Translate a text, or a list of texts decoded together. Languages as `fr`, `fr-FR` or `French`."""
-        return self._each(text, lambda one: translate.translate(one, to, source, sampling=sampling))
+        return self._each(text, lambda one: translation.translate(one, to, source, sampling=sampling))
 
     @overload
     def summarize(
@@ -144,11 +146,11 @@ class Model:
         *,
         sentences: int | None = None,
         words: int | None = None,
-        sampling: Sampling = summarize.GREEDY,
+        sampling: Sampling = summaries.GREEDY,
     ) -> str | list[str]:
         """Summarize a text, or a list of texts decoded together, in so many sentences or at most so many words."""
         return self._each(
-            text, lambda one: summarize.summarize(one, sentences=sentences, words=words, sampling=sampling)
+            text, lambda one: summaries.summarize(one, sentences=sentences, words=words, sampling=sampling)
         )
 
     def extract(
@@ -158,7 +160,7 @@ class Model:
         *,
         fields: str | None = None,
         examples: Sequence[tuple[str, Any]] = (),
-        sampling: Sampling = extract.GREEDY,
+        sampling: Sampling = extraction.GREEDY,
     ) -> Any:
         """Extract JSON from a text, or a list of texts decoded together.
 
@@ -168,7 +170,7 @@ class Model:
         """
         plain, finish = _read_schema(schema, fields)
         found = self._each(
-            text, lambda one: extract.extract(one, plain, examples=examples, sampling=sampling)
+            text, lambda one: extraction.extract(one, plain, examples=examples, sampling=sampling)
         )
         return [finish(one) for one in found] if isinstance(text, list) else finish(found)
 
@@ -189,16 +191,16 @@ class Model:
 
     async def atranslate(self, text: str, to: str, source: str | None = None) -> str:
         """Translate as `translate` does."""
-        return await self.arun(translate.translate(text, to, source))
+        return await self.arun(translation.translate(text, to, source))
 
     async def asummarize(self, text: str, *, sentences: int | None = None, words: int | None = None) -> str:
         """Summarize as `summarize` does."""
-        return await self.arun(summarize.summarize(text, sentences=sentences, words=words))
+        return await self.arun(summaries.summarize(text, sentences=sentences, words=words))
 
     async def aextract(self, text: str, schema: Any = None, *, fields: str | None = None) -> Any:
         """Extract as `extract` does."""
         plain, finish = _read_schema(schema, fields)
-        return finish(await self.arun(extract.extract(text, plain)))
+        return finish(await self.arun(extraction.extract(text, plain)))
 
     def ask(self, prompts: Iterable[Prompt]) -> list[Reply]:
         """Answer prompts, decoded together, in order. Raises the first error and cancels the rest."""
@@ -277,7 +279,7 @@ def _read_schema(schema: Any, fields: str | None) -> tuple[Mapping[str, Any], Ca
     if (schema is None) == (fields is None):
         raise UsageError("give a schema or fields, one of the two.")
     if fields is not None:
-        return extract.fields(fields), lambda value: value
+        return extraction.fields(fields), lambda value: value
     if isinstance(schema, Mapping):
         return schema, lambda value: value
     if hasattr(schema, "model_json_schema"):
@@ -286,5 +288,5 @@ def _read_schema(schema: Any, fields: str | None) -> tuple[Mapping[str, Any], Ca
 
 
 def _small(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The file's metadata without its long arrays: what a template needs, and little enough for a pipe."""
-    return {key: value for key, value in metadata.items() if not isinstance(value, list | tuple) or len(value) <= 64}
+    """The file's metadata without its arrays: what a template needs, and little enough for a pipe."""
+    return {key: value for key, value in metadata.items() if isinstance(value, str | int | float)}

@@ -6,8 +6,10 @@ both numbers; it never warns and hopes. How many bytes things take is known in `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate, combinations, pairwise
 from typing import TYPE_CHECKING, Literal
 
 from edgellm.errors import DoesNotFit, UsageError
@@ -26,11 +28,12 @@ from edgellm.sizes import (
 )
 
 if TYPE_CHECKING:
-    from edgellm.gguf import Header
+    from edgellm.gguf import Header, Tensor
     from edgellm.hardware import Device, Machine
 
 CONTEXT = 4096  # tokens, where nothing else is asked for
 UBATCH = 512  # llama.cpp's default; smaller saves memory and reads prompts more slowly
+HELP_SLOTS = 32  # from here on, llama.cpp copies the caches of all layers in RAM to the GPU at once: too much
 MIB, GIB = 1 << 20, 1 << 30
 
 # Kept free for what a driver takes after loading (kernels, workspaces); more where a screen is drawn from the same memory.
@@ -85,11 +88,12 @@ class Plan:
     kv_type: str
     flash_attention: bool
     swa_full: bool
+    op_offload: bool = True  # a GPU computes long batches of what lies in RAM, too
     tensor_overrides: tuple[tuple[str, str], ...]  # (regular expression over tensor names, "CPU")
     tensor_split: tuple[int, ...]  # layers per device, in llama.cpp's order of devices
     devices: tuple[DevicePlan, ...]
     host_bytes: int  # RAM, weights included
-    host_weights_bytes: int  # of these: pages of the model file
+    host_weights_bytes: int = 0  # of these: pages of the model file
     reasons: tuple[str, ...]
 
 
@@ -154,127 +158,169 @@ class _Case:
 
     # -- candidates, best first ----------------------------------------------------------------------------------------
 
+    def best(self) -> tuple[Layout, Placement] | None:
+        """Return the first candidate that fits: everything on the GPUs, else as much as possible, else none of it."""
+        for attempt in self._attempts():
+            for layout in self.layouts():
+                place = attempt(layout)
+                if place is not None and self._ram_needed(layout, place) <= self.machine.ram_free_bytes:
+                    return layout, place
+        return None
+
+    @property
+    def _nothing(self) -> Placement:
+        """Everything in RAM, and the GPUs at rest."""
+        return Placement(((),) * len(self.devices), op_offload=False)
+
+    def _attempts(self) -> list[Callable[[Layout], Placement | None]]:
+        pinned = self.wish.gpu_layers
+        if not self.devices:
+            return [lambda _: self._nothing] if pinned in ("auto", 0) else []
+        if pinned == "auto":
+            return [self._whole, self._most]
+        return [self._whole] if pinned == "all" or int(pinned) >= self.count else [self._exactly]
+
     def layouts(self) -> Iterator[Layout]:
         """Yield context layouts in order of what they give up: nothing, cache precision, prompt speed, shared cells."""
         wish = self.wish
-        cells = padded(max(wish.cells or max(self.context, wish.slots * 1024), self.context), 256)
-        fewer = padded(self.context, 256)
-        kinds = ("f16", "q8_0") if wish.kv_type == "auto" else (wish.kv_type,)
-        ubatch = wish.ubatch or UBATCH
-        smaller = [] if wish.ubatch else [size for size in (256, 128) if size < ubatch]
+        cells = padded(max(wish.cells or wish.slots * 1024, self.context), 256)
+        kinds = ("f16", "q8_0") if wish.kv_type == "auto" and self._rotates else (self._kind,)
+        ubatch = wish.ubatch or max(UBATCH, wish.slots)
+        smaller = [size for size in (256, 128) if not wish.ubatch and max(size, wish.slots) < ubatch]
         full = self._whole_window(cells, ubatch)
-        yield from (Layout(cells, wish.slots, ubatch, kind, full) for kind in kinds)
-        yield from (Layout(cells, wish.slots, size, kinds[-1], full) for size in smaller)
+        first = Layout(cells, wish.slots, ubatch, kinds[0], full)
+        last = replace(first, kv_type=kinds[-1], ubatch=min([ubatch, *smaller]))
+        yield from (replace(first, kv_type=kind) for kind in kinds)
+        yield from (replace(first, kv_type=kinds[-1], ubatch=size) for size in smaller)
         if full and self.body.window:
-            yield Layout(cells, wish.slots, min([ubatch, *smaller]), kinds[-1], swa_full=False)
-        if fewer < cells and not wish.cells:
-            yield Layout(fewer, wish.slots, min([ubatch, *smaller]), kinds[-1], swa_full=not self.body.window)
+            yield replace(last, swa_full=False)
+        if (fewer := padded(self.context, 256)) < cells and not wish.cells:
+            yield replace(last, cells=fewer, swa_full=full and not self.body.window)
+
+    @property
+    def _kind(self) -> str:
+        return "f16" if self.wish.kv_type == "auto" else self.wish.kv_type
+
+    @property
+    def _rotates(self) -> bool:
+        """Say whether rows of the cache can be cut into the blocks of 32 that quantised types need."""
+        return all(layer.key % 32 == 0 and layer.value % 32 == 0 for layer in self.body.layers)
 
     def _whole_window(self, cells: int, ubatch: int) -> bool:
         """Keep old tokens of sliding-window layers, so that prompts can be rolled back, unless that doubles the cache."""
         narrow = Layout(cells, self.wish.slots, ubatch, "f16", swa_full=False)
         return not self.body.window or cells < 2 * narrow.window_cells(self.body.window)
 
-    def best(self) -> tuple[Layout, Placement] | None:
-        """Return the first candidate that fits: everything on the GPUs, else as much as possible, else none of it."""
-        tries = [self._whole] if self.devices else []
-        if self.wish.gpu_layers != "all":
-            tries.append(self._exactly if isinstance(self.wish.gpu_layers, int) else self._most)
-        if isinstance(self.wish.gpu_layers, int):
-            tries = tries[-1:]
-        for attempt in tries:
-            for layout in self.layouts():
-                place = attempt(layout)
-                if place is not None and self._fits(layout, place):
-                    return layout, place
-        return None
-
     def _whole(self, layout: Layout) -> Placement | None:
         """Put everything on as few GPUs as possible, the roomiest first."""
         by_room = sorted(range(len(self.devices)), key=lambda number: -self.budget(number))
-        for count in range(1, len(by_room) + 1):
-            place = self._spread(layout, self.count, sorted(by_room[:count]))
-            if place is not None:
-                return place
-        return None
+        subsets = (sorted(by_room[:count]) for count in range(1, len(by_room) + 1))
+        return next(filter(None, (self._spread(layout, self.count, subset) for subset in subsets)), None)
 
     def _exactly(self, layout: Layout) -> Placement | None:
-        assert isinstance(self.wish.gpu_layers, int)
-        count = min(self.wish.gpu_layers, self.count)
-        return self._spread(layout, count, range(len(self.devices))) if self.devices or not count else None
+        return self._spread(layout, int(self.wish.gpu_layers))
 
-    def _most(self, layout: Layout) -> Placement | None:
-        """Put as much as possible on the GPUs, what each token reads most first."""
-        nothing = Placement(((),) * len(self.devices))
-        if not self.devices:
-            return nothing
-        experts = [tensor.name for layer in self.body.body for tensor in layer if is_expert(tensor.name)]
-        if experts and (place := self._most_experts(layout)):
-            return place
-        with_output = self._most_layers(layout, frozenset(experts))
-        without = self._most_layers(layout, frozenset((*experts, *self._output_names())))
-        found = max((place for place in (with_output, without) if place), key=lambda place: place.on_gpus, default=None)
-        return found or nothing
+    def _most(self, layout: Layout) -> Placement:
+        """Put as much as possible on the GPUs; let them help with long batches of the rest unless that costs half of it."""
+        with_help, alone = (self._most_of(layout, help_out) for help_out in (layout.slots < HELP_SLOTS, False))
+        return with_help if with_help and 2 * _weight(with_help) > _weight(alone) else alone or self._nothing
 
-    def _output_names(self) -> tuple[str, ...]:
-        return tuple(tensor.name for tensor in self.body.output if tensor.bytes > MIB)
+    def _most_of(self, layout: Layout, help_out: bool) -> Placement | None:
+        """Put on the GPUs what each token reads most: everything but routed experts, then those, then parts of a layer.
 
-    def _most_layers(self, layout: Layout, in_ram: frozenset[str]) -> Placement | None:
-        """Return the placement of the most layers that fit, by bisection, with these tensors kept in RAM."""
-        low, high, best = 1, self.count, None
-        while low <= high:
-            middle = (low + high) // 2
-            place = self._spread(layout, middle, range(len(self.devices)), in_ram)
-            if place is None:
-                high = middle - 1
-            else:
-                low, best = middle + 1, place
-        return best
-
-    def _most_experts(self, layout: Layout) -> Placement | None:
-        """Put all layers on the GPUs, with the experts of as few of the first layers as possible in RAM.
-
-        A token reads a few experts and all of everything else: a byte of attention is worth many bytes of experts.
+        A token reads all of a layer but few of its experts, so a byte of attention is worth many bytes of experts.
         """
-        low, high, best = 1, len(self.body.layers), None
+        experts = [_names(layer, is_expert) for layer in self.body.body]
+        if any(experts):
+            place = self._bisect(
+                len(self.body.layers),
+                lambda count: self._spread(layout, self.count, in_ram=_joined(experts[count:]), helps=help_out),
+                start=0,
+            )
+            if place is not None:
+                return self._filled(layout, place, experts)
+        none = _joined(experts)
+        output = frozenset(tensor.name for tensor in self.body.output if tensor.bytes > MIB)
+        tries = [
+            self._bisect(self.count, partial(self._spread, layout, in_ram=in_ram, helps=help_out))
+            for in_ram in (none, none | output)
+        ]
+        place = max(filter(None, tries), key=lambda place: len(place.placed), default=None)
+        return self._one_more(layout, place) if place is not None else None
+
+    def _bisect(
+        self, most: int, attempt: Callable[[int], Placement | None], start: int = 1
+    ) -> Placement | None:
+        """Return the placement of the highest count that works; more never works where less does not."""
+        low, high, best = start, most, None
         while low <= high:
             middle = (low + high) // 2
-            names = (t.name for layer in self.body.body[:middle] for t in layer if is_expert(t.name))
-            place = self._spread(layout, self.count, range(len(self.devices)), frozenset(names))
-            if place is None:
-                low = middle + 1
+            if place := attempt(middle):
+                low, best = middle + 1, place
             else:
-                high, best = middle - 1, place
+                high = middle - 1
         return best
+
+    def _filled(self, layout: Layout, place: Placement, experts: Sequence[frozenset[str]]) -> Placement:
+        """Bring single expert tensors of the first layer that keeps its own in RAM onto the GPU, the biggest that fit."""
+        first = next((names for names in experts if names & place.in_ram), frozenset())
+        sizes = {tensor.name: tensor.bytes for layer in self.body.body for tensor in layer}
+        for kept in _subsets(first, sizes):
+            in_ram = place.in_ram - first | kept
+            if better := self._spread(layout, self.count, in_ram=in_ram, helps=place.op_offload):
+                return better
+        return place
+
+    def _one_more(self, layout: Layout, place: Placement) -> Placement:
+        """Fill the last gap: one more layer, with as little as possible of its feed-forward part left in RAM."""
+        count = len(place.placed) + (place.output is not None) + 1
+        if count > self.count:
+            return place
+        layer = self.body.body[self.count - count]
+        sizes = {tensor.name: tensor.bytes for tensor in layer if ".ffn_" in tensor.name and len(tensor.shape) > 1}
+        for kept in _subsets(frozenset(sizes) - place.in_ram, sizes):
+            better = self._spread(layout, count, in_ram=place.in_ram | kept, helps=place.op_offload)
+            if kept and better:
+                return better
+        return place
 
     def _spread(
-        self, layout: Layout, count: int, numbers: Sequence[int], in_ram: frozenset[str] = frozenset()
+        self,
+        layout: Layout,
+        count: int,
+        numbers: Sequence[int] | None = None,
+        *,
+        in_ram: frozenset[str] = frozenset(),
+        helps: bool | None = None,
     ) -> Placement | None:
         """Fill GPUs in turn with the last `count` layers (the output is the last one); None if they do not fit."""
-        layers: list[list[int]] = [[] for _ in self.devices]
-        queue, at, output = list(range(self.count - count, self.count)), 0, None
-        while queue:
-            if at == len(numbers):
-                return None
-            number, index = numbers[at], queue[0]
-            last = index == self.count - 1
-            trial = [*layers[number], *([] if last else [index])]
-            place = Placement(
-                tuple(tuple(trial if which == number else held) for which, held in enumerate(layers)),
-                number if last else None,
-                in_ram,
-            )
-            if self._share(layout, place, number).total_bytes > self.budget(number):
-                at += 1
-                continue
-            layers[number], output = trial, number if last else None
-            queue.pop(0)
-        return self._settled(layout, Placement(tuple(map(tuple, layers)), output, in_ram))
+        numbers = range(len(self.devices)) if numbers is None else numbers
+        helps = layout.slots < HELP_SLOTS if helps is None else helps
+        queue, held = list(range(self.count - count, self.count)), [0] * len(self.devices)
 
-    def _settled(self, layout: Layout, place: Placement) -> Placement | None:
-        """Check every GPU again with everything placed: what stays in RAM changes what passes through them."""
-        fine = all(self._share(layout, place, n).total_bytes <= self.budget(n) for n in range(len(self.devices)))
-        return place if fine else None
+        def place(counts: Sequence[int]) -> Placement:
+            ends = list(accumulate(counts, initial=0))
+            parts = [queue[start:end] for start, end in pairwise(ends)]
+            output = next((number for number, part in enumerate(parts) if self.count - 1 in part), None)
+            layers = tuple(tuple(index for index in part if index < self.count - 1) for part in parts)
+            return Placement(layers, output, in_ram, helps)
+
+        for at, number in enumerate(numbers):
+            left = len(queue) - sum(held)
+
+            def fits(take: int, number: int = number, at: int = at, left: int = left) -> bool:
+                trial = list(held)
+                trial[number] = take
+                trial[numbers[-1]] += left - take  # the rest has to be somewhere while this GPU is weighed
+                return self._share(layout, place(trial), number).total_bytes <= self.budget(number)
+
+            if at == len(numbers) - 1:
+                held[number] = left
+            else:
+                held[number] = max((take for take in _halves(left, fits)), default=0)
+        whole = place(held)
+        fine = all(self._share(layout, whole, n).total_bytes <= self.budget(n) for n in range(len(self.devices)))
+        return whole if fine else None
 
     # -- does it fit ---------------------------------------------------------------------------------------------------
 
@@ -304,14 +350,11 @@ class _Case:
         )
         return host_share(self.body, layout, place).total_bytes + _PROCESS_BYTES + shared
 
-    def _fits(self, layout: Layout, place: Placement) -> bool:
-        return self._ram_needed(layout, place) <= self.machine.ram_free_bytes
-
     # -- answers -------------------------------------------------------------------------------------------------------
 
     def plan(self, layout: Layout, place: Placement) -> Plan:
         """Write the decision down."""
-        on_gpus = place.on_gpus + (place.output is not None)
+        on_gpus = len(place.placed) + (place.output is not None)
         fast = max(1, self.machine.performance_cores)
         host = host_share(self.body, layout, place)
         return Plan(
@@ -324,8 +367,9 @@ class _Case:
             batch=max(layout.ubatch, layout.slots),
             ubatch=layout.ubatch,
             kv_type=layout.kv_type,
-            flash_attention=layout.flash_attention,
+            flash_attention=True,
             swa_full=layout.swa_full,
+            op_offload=place.op_offload,
             tensor_overrides=_overrides(place.in_ram),
             tensor_split=_split(place) if len(self.devices) > 1 and on_gpus else (),
             devices=tuple(self._device_plan(layout, place, number) for number in range(len(self.devices))),
@@ -370,7 +414,7 @@ class _Case:
 
     def _where(self, layout: Layout, place: Placement) -> str:
         threads = _count(self.wish.threads or max(1, self.machine.performance_cores), "thread")
-        on_gpus = place.on_gpus + (place.output is not None)
+        on_gpus = len(place.placed) + (place.output is not None)
         if not self.devices:
             why = "no GPU that llama.cpp can use" if self.wish.gpu_layers != 0 else "no GPU, as asked"
             return f"Everything runs on the processor with {threads}: {why}."
@@ -410,8 +454,7 @@ class _Case:
             room = sum(self.budget(number) for number in range(len(self.devices)))
             if share.total_bytes > room:
                 return share.total_bytes, room, "GPU memory for the layers you asked for"
-        nothing = Placement(((),) * len(self.devices))
-        return self._ram_needed(layout, nothing), self.machine.ram_free_bytes, "RAM"
+        return self._ram_needed(layout, self._nothing), self.machine.ram_free_bytes, "RAM"
 
     def _nearest(self) -> str:
         """Find the nearest smaller wish that fits; these wishes are only tried, never taken."""
@@ -431,6 +474,37 @@ class _Case:
             if replace(self, wish=smaller).best() is not None:
                 return f"It would fit with {words}."
         return "No setting makes it fit: choose a smaller model, a smaller quantization, or free some memory."
+
+
+def _weight(place: Placement | None) -> int:
+    return len(place.placed) if place else 0
+
+
+def _names(tensors: Iterable[Tensor], wanted: Callable[[str], bool]) -> frozenset[str]:
+    return frozenset(tensor.name for tensor in tensors if wanted(tensor.name))
+
+
+def _joined(names: Iterable[frozenset[str]]) -> frozenset[str]:
+    return frozenset().union(*names)
+
+
+def _subsets(names: frozenset[str], sizes: Mapping[str, int]) -> list[frozenset[str]]:
+    """Return the subsets of a layer's few tensors, lightest first; of many, only single ones and all."""
+    counts = range(len(names) + 1) if len(names) <= 4 else (0, 1, len(names))
+    found = (frozenset(chosen) for count in counts for chosen in combinations(sorted(names), count))
+    return sorted(found, key=lambda chosen: sum(sizes[name] for name in chosen))
+
+
+def _halves(most: int, fits: Callable[[int], bool]) -> Iterator[int]:
+    """Yield ever better counts up to `most` that fit, by bisection."""
+    low, high = 1, most
+    while low <= high:
+        middle = (low + high) // 2
+        if fits(middle):
+            yield middle
+            low = middle + 1
+        else:
+            high = middle - 1
 
 
 def _split(place: Placement) -> tuple[int, ...]:

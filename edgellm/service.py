@@ -93,7 +93,7 @@ class Service:
     def _find_template(self) -> template.Template:
         if self._opening.engine == "scripted":
             return template.builtin("mistral")
-        return template.for_model(self._opening.metadata, self._opening.template_hint)
+        return template.for_model(self._opening.metadata, self._opening.template_hint, self._engine.vocab)
 
     def _grammar(self, prompt: Prompt) -> Grammar | None:
         if prompt.schema is None:

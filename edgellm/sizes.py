@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ _LAYER = re.compile(r"^blk\.(\d+)\.")
 _INPUT = ("token_embd.weight", "position_embd.", "token_types.", "per_layer_token_embd.")  # LLM_TENSOR_LAYER_INPUT
 _EXPERT = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps\.")
 _PLAIN_TYPES = frozenset({0, 1, 24, 25, 26, 27, 28, 30})  # ggml.h: F32, F16, I8, I16, I32, I64, F64, BF16: never padded
+_OFFLOAD_TOKENS = 32  # ggml-cuda.cu, op_offload_min_batch_size: from here on, the GPU computes what lies in RAM too
 _HOST_ALIGNMENT = 32  # ggml.c, tensors inside a mapped file
 
 # Every how many layers one attends to everything, and whether the first one does: src/models/*.cpp, load_swa_pattern.
@@ -62,7 +64,6 @@ class Layout:
     ubatch: int  # tokens computed at once
     kv_type: str
     swa_full: bool = True
-    flash_attention: bool = True
 
     @property
     def tokens(self) -> int:
@@ -87,6 +88,10 @@ class Layer:
     windowed: bool
     attends: bool  # keeps keys and values of its own
     state: tuple[int, int]  # elements of the recurrent state; (0, 0) for none
+    dense: int  # width of the feed-forward part that every token goes through
+    routed: int  # width of one expert
+    biased: bool
+    returning: int  # elements a token that go back to a cache in RAM: keys and values, with the queries where fused
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,8 @@ def anatomy(header: Header) -> Anatomy:
     """Sort a header's tensors into the parts that llama.cpp places: src/llama-arch.cpp, LLM_TENSOR_INFOS."""
     body: list[list[Tensor]] = [[] for _ in range(header.layers)]
     inputs, outputs, shared = [], [], []
+    # LFM2 calls its last norm token_embd_norm; elsewhere it is the first one.
+    first = ("per_layer_",) if header.architecture.startswith("lfm2") else ("token_embd_norm.", "per_layer_")
     for tensor in header.tensors:
         match = _LAYER.match(tensor.name)
         if match and int(match[1]) < header.layers:
@@ -118,7 +125,7 @@ def anatomy(header: Header) -> Anatomy:
             inputs.append(tensor)
         elif tensor.name.startswith("rope_f"):
             shared.append(tensor)
-        elif tensor.name.startswith(("token_embd_norm.", "per_layer_")) and body:
+        elif tensor.name.startswith(first) and body:
             body[0].append(tensor)  # "do the norms on the first layer (not the input layer)"
         else:
             outputs.append(tensor)
@@ -130,7 +137,7 @@ def anatomy(header: Header) -> Anatomy:
         embedding=header.embedding,
         vocab=header.vocab_size,
         window=_window(header),
-        layers=tuple(_layers(header)),
+        layers=tuple(_layers(header, body)),
         experts=header.experts,
         experts_used=header.experts_used,
         input=tuple(inputs),
@@ -172,22 +179,29 @@ def _windowed(header: Header, index: int) -> bool:
     return index % period != 0 if dense_first else index % period < period - 1
 
 
-def _layers(header: Header) -> Iterable[Layer]:
+def _layers(header: Header, body: Sequence[Sequence[Tensor]]) -> Iterable[Layer]:
     name = header.architecture
     with_cache = _layers_with_cache(header)
     mla = bool(_key(header, "attention.key_length_mla") and _key(header, "attention.value_length_mla"))
-    key, value = header.key_length, header.value_length
+    key, value, heads, kv_heads = header.key_length, header.value_length, header.heads, header.kv_heads
     for index in range(header.layers):
         windowed = _windowed(header, index)
-        recurrent = _recurrent(header, index)
+        recurrent, tensors = _recurrent(header, index), body[index]
+        own_key = _key(header, "attention.key_length_swa", key) if windowed else key
+        own_value = 0 if mla else _key(header, "attention.value_length_swa", value) if windowed else value
+        fused = [tensor.shape[1] for tensor in tensors if tensor.name.endswith(".attn_qkv.weight")]
         yield Layer(
-            heads=header.heads[index],
-            kv_heads=header.kv_heads[index],
-            key=_key(header, "attention.key_length_swa", key) if windowed else key,
-            value=0 if mla else _key(header, "attention.value_length_swa", value) if windowed else value,
+            heads=heads[index],
+            kv_heads=kv_heads[index],
+            key=own_key,
+            value=own_value,
             windowed=windowed,
             attends=index < with_cache and (not recurrent or name == "falcon-h1"),
             state=_state(header) if recurrent else (0, 0),
+            dense=_ffn_width(tensor for tensor in tensors if not is_expert(tensor.name)),
+            routed=_ffn_width(tensor for tensor in tensors if is_expert(tensor.name)),
+            biased=any(tensor.name.endswith(".bias") for tensor in tensors),
+            returning=max([kv_heads[index] * (own_key + own_value), *fused]),
         )
 
 
@@ -280,64 +294,101 @@ def kv_bytes(body: Anatomy, index: int, layout: Layout, alignment_bytes: int = 1
 
 
 # -- compute buffers ---------------------------------------------------------------------------------------------------
+#
+# llama.cpp computes a graph in one scratch buffer per device, and its allocator (ggml-alloc.c) reuses memory tensor by
+# tensor. The bounds below are the widest moments of that reuse; llama.cpp's own dry run (engines.dry_run) gives the exact
+# number, which is never more, for the architectures in the tests.
 
 
-def feed_forward(tensors: Iterable[Tensor]) -> int:
-    """Return the width of a layer's feed-forward part, in elements a token (all used experts together come later)."""
-    widths = [tensor.shape[1] for tensor in tensors if ".ffn_up" in tensor.name or ".ffn_gate_up" in tensor.name]
-    return max(widths, default=0)
-
-
-def compute_bytes(body: Anatomy, layout: Layout, layers: Iterable[int], *, output: bool, input: bool = False) -> int:
+def compute_bytes(body: Anatomy, layout: Layout, layers: Iterable[int], *, output: bool, copies: int = 1) -> int:
     """Return an upper bound of the scratch memory for computing these layers on one device.
 
-    The graph allocator reuses memory, so the peak is the widest moment of one layer: inputs and masks, which live long,
-    plus attention, or feed-forward, or the logits.
+    `copies` is 4 where llama.cpp pipelines batches through several GPUs: ggml-backend.cpp, GGML_SCHED_MAX_COPIES.
     """
-    tokens, width = layout.tokens, body.embedding
-    outputs = min(tokens, layout.slots)
-    masks = 2 * tokens * layout.cells
-    if body.window:
-        masks += 2 * tokens * layout.window_cells(body.window)
-    stream = 4 * tokens * width
-    peak = 4 * outputs * body.vocab + 2 * stream if output else 0
+    tokens, outputs = layout.tokens, min(layout.tokens, layout.slots)
+    stream = 4 * tokens * body.embedding
+    peak = 2 * stream + 4 * outputs * (body.vocab + 2 * body.embedding) if output else stream
     for index in layers:
         peak = max(peak, _attention_bytes(body, index, layout), _feed_forward_bytes(body, index, layout))
-    return masks + 2 * stream + peak + (1 << 20)
+    return copies * _inputs_bytes(body, layout) + (copies - 1) * stream + peak
+
+
+def _inputs_bytes(body: Anatomy, layout: Layout) -> int:
+    """Return what a graph's inputs take: attention masks in f16 (twice with a sliding window), positions, row numbers."""
+    tokens = layout.tokens
+    kinds = [layout.cells] + ([layout.window_cells(body.window)] if body.window else [])
+    rotations = 0
+    if layout.kv_type != "f16":  # quantised caches are rotated first: src/llama-kv-cache.cpp, attn_rot_k
+        widest = max((max(layer.key, layer.value) for layer in body.layers), default=0)
+        rotations = 2 * len(kinds) * 4 * widest * widest
+    return sum(2 * tokens * cells + 16 * tokens for cells in kinds) + 8 * tokens + rotations + 8 * layout.slots + 4096
 
 
 def _attention_bytes(body: Anatomy, index: int, layout: Layout) -> int:
+    """Return the widest moment of attention: the stream, its norm, queries before and after, keys and values."""
     layer, tokens = body.layers[index], layout.tokens
-    queries = 4 * tokens * layer.heads * max(layer.key, layer.value)
-    rows = 4 * tokens * layer.kv_heads * (layer.key + layer.value)
-    scores = 0 if layout.flash_attention else 4 * tokens * layer.heads * layout.cells
-    return 2 * queries + rows + scores + 4 * tokens * body.embedding
+    wide = 3 * body.embedding + 3 * layer.heads * max(layer.key, layer.value)
+    wide += 2 * layer.kv_heads * (layer.key + layer.value)
+    if state := sum(layer.state):  # a convolution widens the stream by three, and drags the slots' states along
+        return 4 * tokens * (wide + 8 * body.embedding) + 8 * layout.slots * state
+    return 4 * tokens * wide
 
 
 def _feed_forward_bytes(body: Anatomy, index: int, layout: Layout) -> int:
-    tensors, tokens = body.body[index], layout.tokens
-    dense = feed_forward(tensor for tensor in tensors if not is_expert(tensor.name))
-    routed = feed_forward(tensor for tensor in tensors if is_expert(tensor.name))
-    wide = 2 * dense + body.experts_used * (2 * routed + 2 * body.embedding)
-    return 4 * tokens * (wide + body.embedding + 2 * body.experts)
+    """Return the widest moment of the feed-forward part: gate, up, their product, the stream and its norm."""
+    layer, width = body.layers[index], body.embedding
+    before = max(width, layer.heads * layer.key)  # a hole that attention leaves and nothing fits into
+    around = 2 * width + before * (1 + (layout.kv_type != "f16") + layer.biased)
+    mixed = body.experts_used * (3 * layer.routed + width) + 4 * body.experts if layer.routed else 0
+    return 4 * layout.tokens * (max(3 * layer.dense, mixed) + around)
 
+
+def _ffn_width(tensors: Iterable[Tensor]) -> int:
+    """Return the width of a layer's feed-forward part, in elements a token and expert."""
+    return max((t.shape[1] for t in tensors if ".ffn_" in t.name and "_up" in t.name and len(t.shape) > 1), default=0)
+
+
+def _passing_bytes(body: Anatomy, place: Placement, layout: Layout) -> int:
+    """Return room for what passes through a GPU on behalf of layers in RAM: ggml-backend.cpp, op_offload.
+
+    For batches of 32 tokens and more, weights that lie in RAM are copied to the GPU one by one and multiplied there; and
+    so is the cache of a layer in RAM, whole.
+    """
+    if layout.tokens < _OFFLOAD_TOKENS:
+        return 0
+    weights, cache = 0, 0
+    for index, tensors in enumerate(body.body):
+        here = index not in place.placed
+        weights = max([weights, *(t.bytes for t in tensors if here or t.name in place.in_ram)])
+        cache = max(cache, kv_bytes(body, index, layout) if here else 0)
+    return weights + weights // 4 + cache + cache // 2  # and room for the holes they leave
 
 
 # -- everything together -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Placement:
     """Where everything goes: layers per device, the device of the output layer, and tensors kept in RAM all the same."""
 
     layers: tuple[tuple[int, ...], ...]
     output: int | None = None  # index of a device; None: in RAM
     in_ram: frozenset[str] = frozenset()
+    op_offload: bool = True  # GPUs also compute long batches of what lies in RAM
+
+    @cached_property
+    def placed(self) -> frozenset[int]:
+        """Layers on any GPU."""
+        return frozenset(index for layers in self.layers for index in layers)
 
     @property
-    def on_gpus(self) -> int:
-        """Repeating layers on GPUs."""
-        return sum(map(len, self.layers))
+    def helper(self) -> int | None:
+        """The GPU that computes long batches of what stays in RAM: the first one (ggml-backend.cpp, op_offload)."""
+        return 0 if self.layers and self.op_offload else None
+
+    def complete(self, body: Anatomy) -> bool:
+        """Say whether every layer and the output are on GPUs."""
+        return self.output is not None and len(self.placed) == len(body.layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,46 +407,67 @@ class Share:
 
 def device_share(body: Anatomy, layout: Layout, place: Placement, number: int, device: Device) -> Share:
     """Return what one GPU must hold under this placement."""
-    layers = place.layers[number]
-    has_output = place.output == number
-    if not layers and not has_output:
-        return Share(0, 0, 0)
+    layers, has_output = place.layers[number], place.output == number
     tensors = [tensor for index in layers for tensor in body.body[index]] + list(body.shared if layers else ())
     tensors += body.output if has_output else ()
-    kept = [tensor for tensor in tensors if tensor.name not in place.in_ram]
+    busy = set(layers) | ({len(body.layers) - 1} if has_output else set())  # the output draws the last layer's end along
+    if number == place.helper:  # the first GPU also computes for what lies in RAM
+        busy |= _in_ram(body, place)
+    pipelined = len(place.layers) > 1 and place.complete(body) and not place.in_ram
+    compute = 0
+    if busy or has_output:
+        compute = compute_bytes(body, layout, busy, output=has_output, copies=4 if pipelined else 1)
+        compute += 4 * layout.tokens * body.embedding if place.in_ram else 0
+        compute += _passing_bytes(body, place, layout) if number == place.helper else _beside(body, place, layout)
+    if device.row_padding and layout.kv_type != "f16":  # ggml-cuda/fattn.cu: attention wants one layer's cache in f16
+        f16 = replace(layout, kv_type="f16")
+        compute += max((kv_bytes(body, index, f16) for index in busy), default=0)
     return Share(
-        weights_bytes(kept, device.alignment_bytes, device.row_padding),
+        weights_bytes((t for t in tensors if t.name not in place.in_ram), device.alignment_bytes, device.row_padding),
         sum(kv_bytes(body, index, layout, device.alignment_bytes) for index in layers),
-        compute_bytes(body, layout, layers, output=has_output) + _passing_bytes(body, place, layout),
+        compute,
     )
 
 
 def host_share(body: Anatomy, layout: Layout, place: Placement) -> Share:
     """Return what RAM must hold: weights (pages of the file), cache and scratch of the layers that stay there."""
-    on_gpus = {index for layers in place.layers for index in layers}
-    here = [index for index in range(len(body.layers)) if index not in on_gpus]
+    here = [index for index in range(len(body.layers)) if index not in place.placed]
     tensors = [*body.input, *(tensor for index in here for tensor in body.body[index])]
-    tensors += [tensor for index in on_gpus for tensor in body.body[index] if tensor.name in place.in_ram]
-    tensors += body.output if place.output is None else [tensor for tensor in body.output if tensor.name in place.in_ram]
+    tensors += [tensor for index in place.placed for tensor in body.body[index] if tensor.name in place.in_ram]
+    tensors += [tensor for tensor in body.output if place.output is None or tensor.name in place.in_ram]
     return Share(
         weights_bytes([*tensors, *(body.shared if here else ())]),
         sum(kv_bytes(body, index, layout, _HOST_ALIGNMENT) for index in here),
-        compute_bytes(body, layout, here, output=place.output is None, input=True),
+        _host_compute_bytes(body, layout, place, sorted(_in_ram(body, place))),
     )
 
 
-def _passing_bytes(body: Anatomy, place: Placement, layout: Layout) -> int:
-    """Return room for weights that pass through a GPU: ggml-backend.cpp, op_offload.
-
-    For batches of 32 tokens and more, weights that lie in RAM are copied to the GPU and multiplied there.
-    """
-    if layout.tokens < 32:
+def _beside(body: Anatomy, place: Placement, layout: Layout) -> int:
+    """Return room for the cache of a neighbour in RAM, whose attention a GPU draws to itself in mixed models."""
+    if place.op_offload or not any(sum(layer.state) for layer in body.layers):
         return 0
-    on_gpus = {index for layers in place.layers for index in layers}
-    passing = [
-        tensor.bytes
+    return max((kv_bytes(body, index, layout) for index in _in_ram(body, place)), default=0)
+
+
+def _in_ram(body: Anatomy, place: Placement) -> set[int]:
+    """Return the layers of which at least a tensor lies in RAM."""
+    return {
+        index
         for index, tensors in enumerate(body.body)
-        for tensor in tensors
-        if (index not in on_gpus or tensor.name in place.in_ram) and len(tensor.shape) > 1
-    ]
-    return sum(sorted(passing)[-3:])
+        if index not in place.placed or any(tensor.name in place.in_ram for tensor in tensors)
+    }
+
+
+def _host_compute_bytes(body: Anatomy, layout: Layout, place: Placement, here: Sequence[int]) -> int:
+    """Return an upper bound of the CPU's scratch memory; the GPU's inputs are prepared in it too."""
+    stream = 4 * layout.tokens * body.embedding
+    if place.helper is None or layout.tokens < _OFFLOAD_TOKENS:
+        return compute_bytes(body, layout, here, output=place.output is None) + 2 * stream
+    # Long batches are computed on the GPU; what returns is the keys and values of layers whose cache is in RAM.
+    rows = max((body.layers[index].returning for index in here), default=0)
+    states = max((sum(body.layers[index].state) for index in here), default=0)
+    rows += 4 * body.embedding if states else 0
+    few = replace(layout, ubatch=min(layout.ubatch, max(_OFFLOAD_TOKENS, layout.slots)))
+    short = compute_bytes(body, few, here, output=place.output is None)
+    long = _inputs_bytes(body, layout) + 4 * layout.tokens * rows + 8 * states * layout.slots
+    return long + short + 2 * stream

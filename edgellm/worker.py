@@ -163,8 +163,11 @@ class _Child:
         raise self._obituary()
 
     def kill(self) -> None:
-        """End a child that does not answer."""
+        """End a child that does not answer; it counts as dead from now on."""
+        with self._lock:
+            self.dead = True
         self.process.kill()
+        self.process.wait()
 
     def end(self) -> None:
         """Close our end, wait, and release every pipe."""

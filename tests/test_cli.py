@@ -70,7 +70,7 @@ def test_every_verb_has_help_and_stands_in_the_readme() -> None:
 def test_flag_defaults_are_those_of_the_dataclass(verb: str, defaults: Sampling) -> None:
     found = flags(verb)
     for name in Sampling.__slots__:
-        assert found[name].default == (getattr(defaults, name) or None if name == "stop" else getattr(defaults, name)), name
+        assert found[name].default == getattr(defaults, name), name
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ WRONG = [
     (["extract", "x", "--fields", "a", "--temperature", "hot"], 2, "--temperature"),
     (["extract", "x", "--fields", "a", "--temperature", "-1"], 2, "temperature"),
     (["extract", "x", "--fields", "a", "--no-such-flag"], 2, "--no-such-flag"),
-    (["translate", "x", "--to", "Frensh"], 2, "Did you mean French?"),
+    (["translate", "x", "--to", "Frensh"], 2, "Did you mean French, "),
     (["translate", "x"], 2, "--to"),
     (["translate", "x", "-f", "y", "--to", "fr"], 2, "not both"),
     (["translate", "-f", "missing.txt", "--to", "fr"], 2, "cannot read missing.txt"),
@@ -217,7 +217,7 @@ class TestUnfriendlySurroundings:
         child.send_signal(signal.SIGINT)
         said = child.communicate(timeout=10)[1]
         assert time.monotonic() - start < 1.0
-        assert (child.returncode, said) == (130, b"edgellm: interrupted.\n")
+        assert (child.returncode, said.strip()) == (130, b"edgellm: interrupted.")
 
     def test_a_dead_engine_is_one_sentence(self, script: Any) -> None:
         script(crash_at=3)

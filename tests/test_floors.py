@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "edgellm"
 
 FLOORS = {
     "ground": ["errors"],
-    "facts": ["catalog", "hub", "gguf", "preflight", "hardware"],
-    "craft": ["sizes", "plan", "sampling", "prompt", "template", "text", "constraint", "tasks"],
+    "facts": ["catalog", "hub", "gguf_bytes", "gguf", "preflight", "hardware"],
+    "craft": ["sizes", "plan", "sampling", "prompt", "sandbox", "template", "text", "constraint", "tasks"],
     "engines": ["engines"],
     "loop": ["loop"],
     "model": ["source", "opening", "service", "worker", "drive", "model"],
@@ -22,11 +22,13 @@ FLOORS = {
 """Every room of the package, from the ground up. A module imports from lower floors only, and along STAIRS."""
 
 STAIRS = {
-    ("preflight", "gguf"),
+    ("gguf", "gguf_bytes"),
     ("gguf", "preflight"),
+    ("preflight", "gguf_bytes"),
     ("plan", "sizes"),
     ("prompt", "sampling"),
     ("template", "prompt"),
+    ("template", "sandbox"),
     ("tasks", "prompt"),
     ("tasks", "sampling"),
     ("service", "opening"),
@@ -48,7 +50,7 @@ ENTRANCES = {
     "httpx": {"hub"},
     "httpx2": {"hub"},
     "huggingface_hub": {"hub"},
-    "jinja2": {"template"},
+    "jinja2": {"sandbox"},
     "jsonschema": {"tasks", "constraint"},
     "llama_cpp": {"engines"},
     "llguidance": {"constraint"},

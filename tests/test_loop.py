@@ -164,7 +164,6 @@ def test_a_stop_interrupts_the_step_and_nothing_is_lost() -> None:
     engine = Watched()
     loop = Loop(engine)
     loop.add(sequence(0, "<a>"))
-    loop.step()
     engine.stop()
     assert loop.step() == []
     assert finished(loop)[0].text == RULES[0].say

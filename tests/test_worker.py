@@ -141,6 +141,7 @@ def test_a_hanging_engine_is_killed_when_it_ignores_a_cancel(script: Any, worker
     session = worker.session()
     session.submit(prompt("hi"))
     session.take()
+    time.sleep(1.0)  # now it hangs in its second step
     session.close()
     script(otherwise="back again")
     assert answer(worker.session(), "hi").text == "back again"

@@ -33,6 +33,9 @@ VERBS = {
 """Every verb, and the file of this folder that it lives in."""
 
 
+_CLOSED = "the output was closed before everything was written."
+
+
 class _Verbs(click.Group):
     """The group of all verbs, each imported when it is needed."""
 
@@ -70,9 +73,10 @@ def main() -> None:
     """Run the command line; never returns."""
     code = _run()
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (OSError, ValueError):
-        code = code or _complain("the output was closed before everything was written.")
+        code = code or _complain(_CLOSED)
     # The interpreter would flush again on its way out, and complain again about a pipe that is closed.
     if code and sys.stdout is not None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives until the process ends
@@ -95,8 +99,8 @@ def _run() -> int:
         return _complain("interrupted.", 130)
     except EdgeError as error:
         return _complain(str(error), 2 if isinstance(error, UsageError) else 1)
-    except BrokenPipeError:
-        return _complain("the output was closed before everything was written.")
+    except (BrokenPipeError, SystemExit):  # click turns a broken pipe into an exit
+        return _complain(_CLOSED)
 
 
 def _complain(sentence: str, code: int = 1) -> int:

@@ -11,12 +11,16 @@ from edgellm.tasks import extract as extraction
 
 SENTENCE = "My name is Suvojit Hore, working in company AB and my address is AZ Street NY"
 LINES = "name: John\nlastname: Smith\naddress: #1 Samuel St."
-GREETING = "Good morning, how are you?"
+GREETING = "Good morning. How are you?"
+REPORT = (
+    "On Saturday Bruges won the handball match against Denver 2 to 0. It rained a little. The referee showed two yellow "
+    "cards. Both teams played hard. The best player was Nate Moreau. 10500 fans came to the stadium. Television showed the "
+    "match live. The first half was slow."
+)
 
 
 def perform() -> None:
     """Load the embedded model and show translation, summary, extraction and chat on it."""
-    from edgellm.demo.text import sample_report
     from edgellm.model import load
 
     start = time.monotonic()
@@ -31,7 +35,7 @@ def perform() -> None:
         for reason in model.plan.reasons:
             click.secho(f"  {reason}", dim=True)
         _translate(model)
-        _summarize(model, sample_report())
+        _summarize(model, REPORT)
         _extract(model)
         _chat(model)
     click.echo("\nNext: edgellm chat · edgellm translate 'Good morning' --to es · edgellm models")

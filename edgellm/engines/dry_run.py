@@ -80,9 +80,11 @@ def context_parameters(lib: Any, plan: Mapping[str, Any]) -> Any:
     # One row per slot. The default reserves a row for every token of a batch: 300 MB at a vocabulary of 150k.
     params.n_outputs_max = plan["slots"]
     params.n_threads, params.n_threads_batch = plan["threads"], plan["threads_batch"]
-    params.flash_attn_type = -1 if plan["flash_attention"] else 0  # llama.h, enum llama_flash_attn_type
+    # Never "auto": where llama.cpp then finds one layer's attention on another device, it turns flash attention off for
+    # all of them, and needs gigabytes for the scores.
+    params.flash_attn_type = int(plan["flash_attention"])
     params.type_k = params.type_v = KV_TYPES[plan["kv_type"]]
-    params.swa_full = plan["swa_full"]
+    params.swa_full, params.op_offload = plan["swa_full"], plan["op_offload"]
     return params
 
 

@@ -94,7 +94,8 @@ def choose(names: Sequence[str], quant: str | None, file: str | None = None, rep
 
 def _tagged(names: Sequence[str], tag: str) -> list[str]:
     """Names that carry the tag as a word of its own, the exact ones before the UD- variants."""
-    word = re.compile(rf"(?<![A-Za-z0-9]){re.escape(tag)}[.-]", re.IGNORECASE)
+    edge = "A-Za-z0-9" if _QUANT.match(f"{tag}.") else r"\w"  # XS is no word of IQ4_XS, but Q4_0 is one of model_Q4_0
+    word = re.compile(rf"(?<![{edge}]){re.escape(tag)}[.-]", re.IGNORECASE)
     variant = re.compile(rf"UD-{re.escape(tag)}[.-]", re.IGNORECASE)
     return sorted(filter(word.search, names), key=lambda name: bool(variant.search(name)))
 
@@ -142,21 +143,21 @@ def fetch(
             raise HashMismatch(f"{damaged[0]} is damaged: its bytes do not have the promised hash. Pull it again.")
     if reason:
         raise Offline(f"{repo} is not on this machine, and {reason}.")
-    try:
-        return _bring(repo, revision, wanted, ref, say)
-    except EdgeError:
-        raise
-    except OSError as error:
-        raise download.disk_trouble(error, cache.folder(repo)) from error
+    return _bring(repo, revision, wanted, ref, say)
 
 
 def _bring(repo: str, revision: str, wanted: Sequence[Wanted], ref: str | None, say: Progress) -> list[Path]:
     folder = cache.folder(repo)
     promises = [wire.promise(repo, revision, file) for file in wanted]
-    for name in ("blobs", "snapshots"):  # other tools call a folder without snapshots corrupted
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    download.check_room(folder, promises)
-    paths = [download.install(repo, revision, promise, say) for promise in promises]
-    if ref is not None and ref != revision:
-        cache.note_ref(folder, ref, revision)
+    try:
+        for name in ("blobs", "snapshots"):  # other tools call a folder without snapshots corrupted
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        download.check_room(folder, promises)
+        paths = [download.install(repo, revision, promise, say) for promise in promises]
+        if ref is not None and ref != revision:
+            cache.note_ref(folder, ref, revision)
+    except EdgeError:
+        raise
+    except OSError as error:
+        raise download.disk_trouble(error, folder, promises) from error
     return paths

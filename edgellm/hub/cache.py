@@ -91,6 +91,11 @@ def silent(file: str, done: int, total: int) -> None:
     """Show nothing."""
 
 
+def wished(variable: str) -> bool:
+    """Whether one of huggingface_hub's environment variables is set to yes."""
+    return os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE")
+
+
 def root() -> Path:
     """The cache's folder, by huggingface_hub's environment variables; read now, where it reads them when imported."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")

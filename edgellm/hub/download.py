@@ -38,8 +38,8 @@ def install(repo: str, revision: str, promise: Promise, say: Progress) -> Path:
 
 def check_room(folder: Path, promises: Sequence[Promise]) -> None:
     """Raise DiskFull if what is still missing of these files would not fit."""
-    missing = sum(max(0, promise.bytes - _kept(folder / "blobs" / promise.digest)) for promise in promises)
-    needed, free = int(missing * _SPARE), shutil.disk_usage(folder).free
+    missing, free = _missing(folder, promises), shutil.disk_usage(folder).free
+    needed = int(missing * _SPARE)
     if missing and free < needed:
         raise DiskFull(
             f"{_size(needed)} are needed and {_size(free)} are free in {folder.parent}. Remove a model "
@@ -49,14 +49,18 @@ def check_room(folder: Path, promises: Sequence[Promise]) -> None:
         )
 
 
-def disk_trouble(error: OSError, folder: Path) -> DownloadFailed:
+def disk_trouble(error: OSError, folder: Path, promises: Sequence[Promise]) -> DownloadFailed:
     """The sentence for what the operating system would not do."""
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        with suppress(OSError):
-            free = shutil.disk_usage(folder).free
-            return DiskFull(f"the disk of {folder.parent} is full. Make room and run it again: it goes on.", 0, free)
+        missing, free = _missing(folder, promises), shutil.disk_usage(folder).free
+        left = f"{_size(missing)} are still to come and {_size(free)} are free"
+        return DiskFull(f"the disk of {folder.parent} is full: {left}. Make room and run it again.", missing, free)
     reason = "files this large do not fit its file system" if error.errno == errno.EFBIG else error.strerror or error
     return DownloadFailed(f"cannot write to {folder.parent}: {reason}. HF_HUB_CACHE can name another folder.")
+
+
+def _missing(folder: Path, promises: Sequence[Promise]) -> int:
+    return sum(max(0, promise.bytes - _kept(folder / "blobs" / promise.digest)) for promise in promises)
 
 
 def _kept(blob: Path) -> int:
@@ -115,7 +119,7 @@ def _link(blob: Path, path: Path) -> None:
 
 
 def _symlink(blob: Path, draft: Path) -> None:
-    if os.environ.get("HF_HUB_DISABLE_SYMLINKS", "").upper() in ("1", "ON", "YES", "TRUE"):
+    if cache.wished("HF_HUB_DISABLE_SYMLINKS"):
         raise OSError(errno.EPERM, "links were not wanted")
     os.symlink(os.path.relpath(blob, draft.parent), draft)
 

@@ -14,12 +14,11 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 from edgellm.errors import DownloadFailed, Gated, HashMismatch, NotOnHub, Offline, UsageError
-from edgellm.hub.cache import CHUNK_BYTES, COMMIT, DIGEST, Promise, RemoteFile, Wanted, checked, safe
+from edgellm.hub.cache import CHUNK_BYTES, COMMIT, DIGEST, Promise, RemoteFile, Wanted, checked, safe, wished
 
 T = TypeVar("T")
 
@@ -67,23 +66,19 @@ def forbidden(offline: bool) -> str:
     if offline:
         return "the network was not to be used"
     for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        if _true(variable):
+        if wished(variable):
             return f"{variable} forbids using the network"
     return ""
 
 
-def _true(variable: str) -> bool:
-    return os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE")
-
-
 def endpoint() -> str:
     """The hub's address: HF_ENDPOINT, or Hugging Face itself."""
-    address = (os.environ.get("HF_ENDPOINT") or _HUB).rstrip("/")
+    url = (os.environ.get("HF_ENDPOINT") or _HUB).rstrip("/")
     with suppress(ValueError):
-        scheme, name, _ = _origin(address)
+        scheme, name, _ = _origin(url)
         if scheme in ("http", "https") and name:
-            return address
-    raise UsageError(f"HF_ENDPOINT is {address!r}, which is not a web address such as {_HUB}.")
+            return url
+    raise UsageError(f"HF_ENDPOINT is {url!r}, which is not a web address such as {_HUB}.")
 
 
 def address(repo: str, revision: str, name: str) -> str:
@@ -267,7 +262,7 @@ def next_hop(url: str, location: str, *, within_hub: bool) -> str:
 def _identity(url: str) -> dict[str, str]:
     """Headers that say who asks: our name, and to the hub itself, but nobody else, the user's token."""
     headers = {"User-Agent": "edgellm"}
-    if _origin(url) == _origin(endpoint()) and not _true("HF_HUB_DISABLE_IMPLICIT_TOKEN"):
+    if _origin(url) == _origin(endpoint()) and not wished("HF_HUB_DISABLE_IMPLICIT_TOKEN"):
         from huggingface_hub import get_token
 
         if token := get_token():
@@ -330,6 +325,8 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return float(value)
     if reset := re.search(r"\bt\s*=\s*(\d{1,9})", headers.get("RateLimit", "")):
         return float(reset[1])
+    from email.utils import parsedate_to_datetime
+
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):

@@ -5,11 +5,14 @@ Knows how to talk; which words make it do what is known in `commands`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgellm.errors import EdgeError, PromptTooLong, UsageError
 from edgellm.prompt import Message, Reply
+from edgellm.repl.introduce import introduce
 from edgellm.repl.loading import Brake, Loading, Opener
 from edgellm.repl.session import Transcript, Turn
 from edgellm.repl.show import Screen, spoken
@@ -47,7 +50,10 @@ class Chat:
     screen: Screen
     opener: Opener
     loading: Loading
+    folder: Path | None  # where conversations are kept; None: nowhere
     transcript: Transcript
+    reword: Callable[[str], str] = str  # lets the person change a text
+    introduced: bool = False
     sampling: Sampling = field(default_factory=Sampling)
     safe: bool = False
     overflow: Literal["stop", "drop-oldest"] = "stop"
@@ -65,6 +71,11 @@ class Chat:
             with self.screen.busy(str(self.loading)):
                 self.loading.wait()
         return self.loading.result()
+
+    @property
+    def system(self) -> str:
+        """The system prompt as it is sent."""
+        return "\n\n".join(filter(None, (SAFE if self.safe else None, self.transcript.system)))
 
     @property
     def context(self) -> int:
@@ -93,8 +104,7 @@ class Chat:
 
     def messages(self) -> tuple[Message, ...]:
         """What the model is sent: the system prompt always, answers without the thoughts before them."""
-        system = "\n\n".join(filter(None, (SAFE if self.safe else None, self.transcript.system)))
-        head = [Message("system", system)] if system else []
+        head = [Message("system", self.system)] if self.system else []
         turns = [
             message
             for turn in self.transcript.turns[self.skipped :]
@@ -116,6 +126,29 @@ class Chat:
         """Go on with another conversation."""
         self.transcript, self.skipped, self.used = transcript, 0, None
 
+    def fresh(self) -> Transcript:
+        """Return a conversation in which nothing was said."""
+        return Transcript(self.folder, self.screen.warn)
+
+    def introduce(self) -> None:
+        """Say which model answers; waits for it."""
+        introduce(self.screen, self.model)
+        self.introduced = True
+
+    def exchange(self, name: str) -> None:
+        """Go on with another model. When it cannot be opened, the old one comes back, and the error is raised."""
+        old = self.model.name
+        self.loading.abandon()
+        self.loading = Loading(self.opener, name)
+        self.used = None
+        try:
+            _ = self.model
+        except BaseException:
+            self.loading.abandon()
+            self.screen.note(f"{old} comes back.")
+            self.loading = Loading(self.opener, old)
+            raise
+
     # One answer.
 
     def _listen(self) -> PromptTooLong | None:
@@ -133,12 +166,13 @@ class Chat:
                 with brake.on():
                     self._show(stream)
             except KeyboardInterrupt:
-                if stream:
-                    stream.close()
+                pass
             except PromptTooLong as error:
                 return error
             except EdgeError as error:
                 failure = error
+            if stream:
+                stream.close()
             self._keep(stream.text if stream else "", _reply(stream), failure)
         return None
 
@@ -187,9 +221,10 @@ class Chat:
     def _report(self, reply: Reply) -> None:
         used, context = reply.prompt_tokens + reply.tokens, self.context
         if self.stats:
+            speed = f"{reply.tokens_per_s:.1f} tokens/s · " if reply.tokens_per_s else ""
             self.screen.note(
-                f"{reply.tokens:,} tokens · {reply.tokens_per_s:.1f} tokens/s · first after {reply.first_token_s:.2f} s "
-                f"· context {100 * used / context:.0f} % ({used:,} of {context:,})"
+                f"{reply.tokens:,} tokens · {speed}first after {reply.first_token_s:.2f} s · "
+                f"context {100 * used / context:.0f} % ({used:,} of {context:,})"
             )
         if not reply.text.strip():
             self.screen.note("the model said nothing.")
@@ -209,7 +244,7 @@ class Chat:
         return "/edit shortens the message; `edgellm chat --context N` makes room for more."
 
     def _drop(self, at_least: int = 0) -> bool:
-        """Leave out the oldest turns until question and answer have room; says so, and whether any were left to drop."""
+        """Leave out the oldest turns until question and answer have room; says so, and whether it dropped any."""
         turns, before = len(self.transcript.turns), self.skipped
         room = self.context - min(self.sampling.max_tokens, self.context // 4)
         while self.skipped < turns and (self.skipped - before < at_least or _bytes(self.messages()) * self.rate > room):
@@ -224,7 +259,7 @@ class Chat:
 
 
 def _reply(stream: Stream | None) -> Reply | None:
-    """Return the finished answer; None when it was stopped or died."""
+    """Return the finished answer of a closed stream; None when it was stopped or died."""
     try:
         return stream.reply if stream else None
     except EdgeError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import os
 from collections.abc import Callable, Iterable
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgellm.errors import UsageError
 from edgellm.repl import session
 from edgellm.repl.chat import OVERFLOW, Chat
+from edgellm.repl.introduce import facts
 from edgellm.repl.settings import FIELDS, SWITCHES, change, shown, values
 from edgellm.repl.show import gib, spoken
 
@@ -24,6 +24,7 @@ Choices = Callable[[Chat, str], Iterable[str]]
 
 # More than this is no text that someone wants to chat about, and would not fit any context.
 _READ_BYTES = 16 << 20
+_KINDS = {b"%PDF": "a PDF", b"PK\x03\x04": "a ZIP or Office file", b"\x89PNG": "an image", b"\xff\xd8\xff": "an image"}
 
 
 class Leave(Exception):
@@ -55,16 +56,25 @@ def command(name: str, usage: str, words: str, choices: Choices | None = None) -
     return register
 
 
+def meant(line: str) -> bool:
+    """Say whether a line is a command: it begins with a slash, and is no pasted text that happens to."""
+    return line.startswith("/") and ("\n" not in line or _split(line)[0] in COMMANDS)
+
+
 def perform(chat: Chat, line: str) -> None:
-    """Do what a line that begins with a slash says. Raises UsageError for an unknown command, Leave for /exit."""
-    name, _, argument = line[1:].strip().partition(" ")
-    name = ALIASES.get(name.lower(), name.lower())
+    """Do what a command's line says. Raises UsageError for an unknown command, Leave for /exit."""
+    name, argument = _split(line)
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=3, cutoff=0.5)
         near += [other for other in COMMANDS if name and other.startswith(name) and other not in near]
         cure = f"Did you mean {' or '.join('/' + one for one in near)}?" if near else "/help lists all of them."
         raise UsageError(f"there is no command /{name}. {cure} A blank before the slash sends the line as a message.")
-    COMMANDS[name].run(chat, argument.strip())
+    COMMANDS[name].run(chat, argument)
+
+
+def _split(line: str) -> tuple[str, str]:
+    name, _, argument = line[1:].strip().partition(" ")
+    return ALIASES.get(name.lower(), name.lower()), argument.strip()
 
 
 def complete(chat: Chat, text: str) -> list[tuple[str, str]]:
@@ -329,7 +339,7 @@ def _set(chat: Chat, argument: str) -> None:
 
 @command("show", "", "the model: its file, size, licence")
 def _show(chat: Chat, argument: str) -> None:  # noqa: ARG001
-    chat.screen.columns(chat.facts())
+    chat.screen.columns(list(facts(chat.model)))
 
 
 @command("plan", "", "what is on the GPU, and why")
@@ -340,8 +350,8 @@ def _plan(chat: Chat, argument: str) -> None:  # noqa: ARG001
     rows = [
         (
             device.device,
-            f"{gib(device.weights_bytes)} weights, {gib(device.kv_bytes)} context, {gib(device.compute_bytes)} buffers, "
-            f"{gib(device.margin_bytes)} kept free; {gib(device.free_bytes)} were free",
+            f"{gib(device.weights_bytes)} weights, {gib(device.kv_bytes)} context, {gib(device.compute_bytes)} "
+            f"buffers, {gib(device.margin_bytes)} kept free; {gib(device.free_bytes)} were free",
         )
         for device in plan.devices
     ]
@@ -398,7 +408,7 @@ def _resume(chat: Chat, argument: str) -> None:
     if not name:
         raise UsageError("there is no other conversation to resume.")
     chat.begin(session.resume(folder, name, chat.screen.warn))
-    chat.recall()
+    recall(chat)
 
 
 @command("sessions", "", "the saved conversations, the latest first")
@@ -412,7 +422,8 @@ def _sessions(chat: Chat, argument: str) -> None:  # noqa: ARG001
         rows.append((f"{mark} {name}", f"{_turns(turns):>9}  {first[:60]}"))
     chat.screen.columns(rows)
     more = f"{len(found) - 20} older ones are in {folder}." if len(found) > 20 else ""
-    chat.screen.note(more if found else f"there are none yet in {folder}.")
+    if more or not found:
+        chat.screen.note(more or f"there are none yet in {folder}.")
 
 
 @command("branch", "[NAME]", "go on in a copy; the conversation so far stays as it is")
@@ -441,8 +452,22 @@ def _export(chat: Chat, argument: str) -> None:
 
 
 @command("exit", "", "leave; so does Ctrl-D")
-def _exit(chat: Chat, argument: str) -> None:
+def _exit(chat: Chat, argument: str) -> None:  # noqa: ARG001
     raise Leave
+
+
+def recall(chat: Chat) -> None:
+    """Show where a resumed conversation stands."""
+    transcript = chat.transcript
+    chat.screen.note(f"{transcript.name}: {_turns(len(transcript.turns))}.")
+    if transcript.turns:
+        last = transcript.turns[-1]
+        chat.screen.note("> " + last.user.replace("\n", "\n. "))
+        chat.screen.result(last.assistant)
+    if transcript.pending is not None:
+        chat.screen.warn(
+            f"Your last message was not answered: /retry sends it again. It was: {transcript.pending[:200]}"
+        )
 
 
 def _text_file(name: str) -> tuple[str, str]:

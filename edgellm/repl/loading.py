@@ -38,6 +38,11 @@ class Loading:
         """The model is there, or will never be."""
         return not self._thread.is_alive()
 
+    @property
+    def failed(self) -> bool:
+        """The model will never be there."""
+        return self.done and self._error is not None
+
     def __str__(self) -> str:
         return f"loading {self._name}{self._progress}"
 

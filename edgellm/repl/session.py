@@ -237,10 +237,17 @@ def resume(folder: Path, name: str = "", warn: Warn = _quiet) -> Transcript:
     Raises UsageError when there is none of this name, or when it is not a conversation.
     """
     known = names(folder)
-    if not name:
-        if not known:
-            raise UsageError(f"there is no conversation to resume: {folder} is empty.")
-        name = known[0]
+    if name:
+        return _opened(folder, name, known, warn)
+    for latest in known:
+        try:
+            return _opened(folder, latest, known, warn)
+        except UsageError as error:
+            warn(str(error))
+    raise UsageError(f"there is no conversation to resume in {folder}.")
+
+
+def _opened(folder: Path, name: str, known: list[str], warn: Warn) -> Transcript:
     check_name(name)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
@@ -249,11 +256,11 @@ def resume(folder: Path, name: str = "", warn: Warn = _quiet) -> Transcript:
     transcript = Transcript(folder, warn, name)
     path = folder / f"{name}.jsonl"
     try:
-        data = path.read_bytes()
-        transcript._size = _repaired(path, data, warn)
+        data = _repaired(path, path.read_bytes(), warn)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}.") from error
-    _replay(transcript, data[: transcript._size], path, warn)
+    _replay(transcript, data, path, warn)
+    transcript._size = len(data)
     return transcript
 
 
@@ -292,17 +299,18 @@ def _replay(transcript: Transcript, data: bytes, path: Path, warn: Warn) -> None
         warn(f"{path}: {len(damaged)} damaged records were passed over (first in line {damaged[0]}).")
 
 
-def _repaired(path: Path, data: bytes, warn: Warn) -> int:
-    """Finish or cut a last line that a crash tore; returns the file's good length."""
+def _repaired(path: Path, data: bytes, warn: Warn) -> bytes:
+    """Finish or cut a last line that a crash tore; returns what the file holds now."""
     end = data.rfind(b"\n") + 1
     tail = data[end:]
-    if not tail:
-        return len(data)
-    os.truncate(path, end)
+    if not tail or not end:
+        return data
     if _parsed(tail) is not None:  # only its newline is missing
-        return _write(path, tail + b"\n")
+        _write(path, b"\n")
+        return data + b"\n"
+    os.truncate(path, end)
     warn(f"the last record of {path.stem} was torn by a crash and is dropped ({len(tail)} bytes).")
-    return end
+    return data[:end]
 
 
 def _parsed(line: bytes) -> Record | None:

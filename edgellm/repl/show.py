@@ -6,6 +6,7 @@ is read as rich markup. A pipe gets every byte of an answer as it was said.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import threading
@@ -26,6 +27,8 @@ _SHORT_S = 0.3
 # Colouring one line of code knows this many lines before it: enough for a long docstring, and never slow.
 _CODE_LINES = 150
 _OPEN, _CLOSE = "<think>", "</think>"
+# The end of a thought that may be the beginning of its closing tag, or blanks before one.
+_TAIL = re.compile(r"\s*(?:" + "|".join(_CLOSE[:size] for size in range(len(_CLOSE) - 1, 0, -1)) + r")?$")
 
 
 class Screen:
@@ -161,7 +164,7 @@ class Thoughts:
 
     def __init__(self) -> None:
         self._held = ""
-        self._state = "start"  # start, thinking, gap (blanks after a thought), said
+        self._state = "start"  # start, opened (blanks before a thought), thinking, gap (blanks after it), said
 
     def push(self, text: str) -> list[tuple[str, bool]]:
         """Take the next piece; returns (text, thinking) of what is certain."""
@@ -174,42 +177,45 @@ class Thoughts:
     def finish(self) -> list[tuple[str, bool]]:
         """Return the rest."""
         rest, self._held = self._held, ""
-        return [(rest, self._state == "thinking")] if rest and self._state != "gap" else []
+        thinking = self._state in ("opened", "thinking")
+        return [(rest, thinking)] if rest and self._state != "gap" else []
 
     def _part(self) -> tuple[str, bool] | None:
-        held = self._held
-        if not held:
+        """Take the next certain part off what is held; None when more must come first."""
+        if not self._held:
             return None
         if self._state == "thinking":
-            return self._thought(held)
-        bare = held.lstrip()
+            return self._thought()
+        bare = self._held.lstrip()
+        if self._state in ("opened", "gap"):
+            if not bare:
+                return None
+            self._state = "thinking" if self._state == "opened" else "said"
+            self._held = bare
+            return "", True
         if self._state == "start" and _OPEN.startswith(bare[: len(_OPEN)]):
             if len(bare) < len(_OPEN):
                 return None
-            self._state, self._held = "thinking", bare[len(_OPEN) :].lstrip("\n")
+            self._state, self._held = "opened", bare[len(_OPEN) :]
             return "", True
-        if self._state == "gap":
-            if not bare:
-                return None
-            held = "\n" + bare
-        self._state, self._held = "said", ""
-        return held, False
+        text, self._held, self._state = self._held, "", "said"
+        return text, False
 
-    def _thought(self, held: str) -> tuple[str, bool] | None:
-        text, tag, rest = held.partition(_CLOSE)
+    def _thought(self) -> tuple[str, bool] | None:
+        text, tag, rest = self._held.partition(_CLOSE)
         if tag:
             self._state, self._held = "gap", rest
-            return text.rstrip() + "\n", True
-        keep = next((size for size in range(len(_CLOSE) - 1, 0, -1) if held.endswith(_CLOSE[:size])), 0)
-        self._held = held[len(held) - keep :]
-        return (held[: len(held) - keep], True) if len(held) > keep else None
+            return text.rstrip() + "\n\n", True
+        keep = _TAIL.search(text)
+        end = keep.start() if keep else len(text)
+        self._held = text[end:]
+        return (text[:end], True) if end else None
 
 
 def spoken(text: str) -> str:
     """Return an answer without the thoughts before it."""
     thoughts = Thoughts()
-    said = "".join(part for part, thinking in (*thoughts.push(text), *thoughts.finish()) if not thinking)
-    return said.lstrip("\n") if said != text else text
+    return "".join(part for part, thinking in (*thoughts.push(text), *thoughts.finish()) if not thinking)
 
 
 class Painter:
@@ -219,23 +225,18 @@ class Painter:
         self._code: list[str] = []
         self._language = ""
 
-    def paint(self, text: str, language: str) -> Text:
-        """Colour the next lines of a block of code; an unknown language gets one colour."""
+    def paint(self, line: str, language: str) -> Text:
+        """Colour the next line of a block of code; an unknown language gets one colour."""
         from rich.syntax import Syntax
         from rich.text import Text
 
+        if not language:
+            return Text(line, "cyan")
         if language != self._language or len(self._code) > _CODE_LINES:
             self._code, self._language = [], language
-        painted = Text()
-        for line in text.split("\n")[:-1] if text.endswith("\n") else text.split("\n"):
-            self._code.append(line)
-            if language:
-                whole = Syntax("", language, theme="ansi_dark").highlight("\n".join(self._code))
-                painted.append_text(whole.split("\n", allow_blank=True)[len(self._code) - 1])
-            else:
-                painted.append(line, "cyan")
-            painted.append("\n")
-        return painted
+        self._code.append(line)
+        painted = Syntax("", language, theme="ansi_dark").highlight("\n".join(self._code))
+        return painted.split("\n", allow_blank=True)[len(self._code) - 1]
 
 
 def gib(size_bytes: int) -> str:

@@ -70,7 +70,7 @@ def language(spoken: str) -> str:
     code = _ALIASES.get(code, by_name.get(asked, code))
     if code in LANGUAGES:
         return LANGUAGES[code]
-    near = difflib.get_close_matches(asked, [*by_name, *LANGUAGES], n=3, cutoff=0.6)
+    near = difflib.get_close_matches(asked, [*by_name, *LANGUAGES], n=3, cutoff=0.7)
     names = ", ".join(dict.fromkeys(LANGUAGES[by_name.get(one, one)] for one in near))
     cure = f"Did you mean {names}?" if names else f"Known codes: {' '.join(LANGUAGES)}."
     raise UsageError(f"unknown language {spoken!r}. {cure}")

@@ -31,6 +31,12 @@ _PUNCTUATION = (
     *('":', '",', '{"', '"}', '["', '"]', '▁"', '▁{"', '▁["', '":▁"', '",▁"', ',▁"', "▁[", "..."),
 )
 _CHUNK = re.compile(rf"{SPACE}?\[/?INST\]|{SPACE}?[{_LETTERS}]+|(?:(?!{SPACE}?\[/?INST\]|{SPACE}?[{_LETTERS}]).)+", re.DOTALL)
+_CAPITALS = frozenset(
+    """The He She We You They My It This There Your Our Where How What Does Please Il Elle Ils Nous Vous Notre Votre Mon Les Une
+    Est Usted Ella Ellos Los Las Una Hay Nuestro Nuestra Este Esta Extract Translate Summarize Reply Use Repeat JSON English
+    French Spanish Text Find Give Street Road Avenue Hello Hi Thank No Yes Monday Tuesday Wednesday Thursday Friday Saturday
+    Sunday January February March April May June July August September October November December""".split()
+)
 _VALUES = frozenset(
     word
     for group in (values.PRODUCT_ADJECTIVES, values.PRODUCT_NOUNS, values.SKILLS, values.JOBS, values.COLORS, values.FIRST_NAMES,
@@ -121,7 +127,7 @@ def fold(messages: Sequence[Message]) -> list[Message]:
     return turns
 
 
-def build(seed: int, *, merges: int = 2000, words: int = 700, samples: int = 20_000) -> Tokenizer:
+def build(seed: int, *, merges: int = 2500, words: int = 800, samples: int = 20_000) -> Tokenizer:
     """Make the vocabulary from generated text."""
     plain, spaced = _count(seed, samples)
     found = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -131,24 +137,24 @@ def build(seed: int, *, merges: int = 2000, words: int = 700, samples: int = 20_
         if piece not in known:
             pieces.append(piece)
             known.add(piece)
-    joined = [
-        word for word, _ in spaced.most_common() if word in known and (len(word) > 1 or word in "aIyàe") and _joins(word)
-    ]
-    pieces += [SPACE + word for word in joined[:words]]
-    pieces += [letter for letter in _CHARACTERS if letter not in known]
-    spare = -len(pieces) % 64  # a multiple of 64 keeps the matrix units busy
-    return Tokenizer(pieces[: len(pieces)] if not spare else pieces + [f"<spare{index}>" for index in range(spare)])
+    joined = [word for word, _ in spaced.most_common() if (word in known or len(word) == 1) and _joins(word)]
+    letters = [letter for letter in _CHARACTERS if letter not in known]
+    spare = -(len(pieces) + len(letters) + words) % 64  # a multiple of 64 keeps the matrix units busy
+    pieces += [SPACE + word for word in joined[: words + spare]]
+    return Tokenizer(pieces + letters)
 
 
 def _joins(word: str) -> bool:
-    return word not in _VALUES
+    if len(word) == 1:
+        return word in "aIyàeA"
+    return word in _CAPITALS or (word.islower() and word not in _VALUES)
 
 
 def _count(seed: int, samples: int) -> tuple[Counter[str], Counter[str]]:
     """Words of generated text, and how often each stands after a space."""
     plain: Counter[str] = Counter()
     spaced: Counter[str] = Counter()
-    stream = text.examples(seed)
+    stream = text.examples(seed, tasks={"translate": 50, "extract": 25, "spoken": 5, "summarize": 12, "chat": 8})
     for _ in range(samples):
         one = next(stream)
         content = " " + " ".join(message.content for message in one.messages) + " " + one.answer

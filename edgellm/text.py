@@ -1,0 +1,90 @@
+"""Bytes of tokens into text that may be shown now: whole characters, nothing of a stop text, no leading blank.
+
+Also the one place that makes somebody else's text safe for a terminal. Knows no token and no terminal.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Sequence
+
+# C0 but tab and newline, DEL, C1 (a terminal may take U+009B for ESC [), what turns text around, lone surrogates.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class TextStream:
+    """The text of one answer, from the bytes of its tokens; the same text however the bytes are cut.
+
+    `stop`: texts that end the answer and are not shown; the first to begin counts. `lead`: dropped once if the answer
+    begins with it (SentencePiece puts a blank before the first word).
+    """
+
+    def __init__(self, stop: Sequence[str] = (), lead: str = "") -> None:
+        self.stopped = False
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._stop = tuple(stop)
+        self._find = re.compile("|".join(map(re.escape, self._stop))).search if self._stop else None
+        self._lead, self._held = lead, ""
+
+    def push(self, piece: bytes) -> str:
+        """Take bytes in; return the text that may be shown now, "" once stopped."""
+        return self._flow(self._decode(piece), last=False)
+
+    def finish(self) -> str:
+        """Return the rest: what was held back, and a replacement character for an unfinished one."""
+        return self._flow(self._decode(b"", True), last=True)
+
+    def _flow(self, text: str, *, last: bool) -> str:
+        if self.stopped:
+            return ""
+        self._held += text
+        if self._lead and not self._led(last):
+            return ""
+        length = self._safe(last)
+        shown, self._held = self._held[:length], self._held[length:]
+        return shown
+
+    def _led(self, last: bool) -> bool:
+        """Drop the lead, once; False while it may still be coming."""
+        if not last and len(self._held) < len(self._lead) and self._lead.startswith(self._held):
+            return False
+        self._held, self._lead = self._held.removeprefix(self._lead), ""
+        return True
+
+    def _safe(self, last: bool) -> int:
+        """Length of the held text that no stop text can reach; notes a stop text that is certain to be the first."""
+        if self._find is None:
+            return len(self._held)
+        found = self._find(self._held)
+        open_end = len(self._held) if last else self._begun()
+        if found and found.start() <= open_end:
+            self.stopped = True
+            return found.start()
+        return open_end
+
+    def _begun(self) -> int:
+        """Where the longest end of the held text that begins a stop text starts."""
+        size = len(self._held)
+        begun = (
+            length
+            for stop in self._stop
+            for length in range(min(len(stop) - 1, size), 0, -1)
+            if self._held.endswith(stop[:length])
+        )
+        return size - max(begun, default=0)
+
+
+def plain(text: str) -> str:
+    """Make text of a model or a file safe to print: what could command a terminal or reorder a line becomes visible.
+
+    Works character by character, so that a stream may be cut anywhere; carriage returns vanish.
+    """
+    return _UNSAFE.sub(_visible, text)
+
+
+def _visible(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code == 0x0D:
+        return ""
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
