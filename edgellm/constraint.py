@@ -74,17 +74,17 @@ class Grammar:
         self._matcher, self._ends = matcher, ends
 
     @classmethod
-    def compile(cls, schema: Mapping[str, Any] | bool, vocab: Vocab) -> Grammar:
-        """Compile a JSON Schema for a vocabulary.
+    def compile(cls, schema: Mapping[str, Any] | bool, vocab: Vocab, *, lead: str = "") -> Grammar:
+        """Compile a JSON Schema for a vocabulary; `lead` may come before the value, as some chat formats have a blank there.
 
         Raises SchemaUnsupported, with a JSON pointer, when a keyword cannot be enforced while decoding, or when no
         finite value satisfies the schema.
         """
-        plain = _root(schema)
-        matcher = _matcher(plain, _tokenizer(vocab))
+        plain, tokenizer = _root(schema), _tokenizer(vocab)
+        matcher = _matcher(plain, tokenizer)
         if matcher.get_error():
             raise _refusal(plain, matcher.get_error())
-        grammar = cls(matcher, vocab.ends)
+        grammar = cls(_led(plain, lead, tokenizer) if lead else matcher, vocab.ends)
         try:
             trial = grammar.start()
             trial.allowed()
@@ -303,12 +303,27 @@ def _escape(key: str) -> str:
 
 
 def _matcher(schema: Any, tokenizer: Any) -> Any:
-    from llguidance import LLMatcher, LLParserLimits
+    from llguidance import LLMatcher
 
     try:
         grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_OPTIONS)
     except ValueError as error:
         raise SchemaUnsupported(f"the schema cannot be read: {error}.") from error
+    return _limited(grammar, tokenizer)
+
+
+def _led(schema: dict[str, Any], lead: str, tokenizer: Any) -> Any:
+    """The same grammar with an optional text in front; `schema` has already compiled alone."""
+    from llguidance import LLMatcher
+
+    switches = {key: value for key, value in _OPTIONS.items() if value is not None}
+    value = json.dumps({**schema, "x-guidance": switches})
+    return _limited(LLMatcher.grammar_from_lark(f"start: {json.dumps(lead)}? value\nvalue: %json {value}"), tokenizer)
+
+
+def _limited(grammar: str, tokenizer: Any) -> Any:
+    from llguidance import LLMatcher, LLParserLimits
+
     limits = LLParserLimits(max_items_in_row=_ROW_ITEMS, step_max_items=_STEP_ITEMS, verbose_errors=False)
     return LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
 

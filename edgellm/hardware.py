@@ -1,7 +1,7 @@
 """What this machine has: memory that is really free, cores that really help, GPUs; and, in words, what to do about it.
 
-It asks the operating system and the GPU vendors' own tools. It never loads llama.cpp, so it does not know which of these
-GPUs the installed build can use: that is asked in a child (`edgellm.engines.devices`) and handed to `detect`.
+It asks the operating system and the GPU vendors' own tools. It never loads llama.cpp, so it does not know which of
+these GPUs the installed build can use: that is asked in a child (`edgellm.engines.devices`) and handed to `detect`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import struct
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +32,9 @@ class Device:
     kind: Literal["gpu", "integrated"]
     total_bytes: int
     free_bytes: int
-    backend: str  # "CUDA", "ROCm", "Vulkan", "Metal", "SYCL"; "NVML", "nvidia-smi", "amdgpu" where llama.cpp was not asked
+    backend: (
+        str  # "CUDA", "ROCm", "Vulkan", "Metal", "SYCL"; "NVML", "nvidia-smi", "amdgpu" where llama.cpp was not asked
+    )
     alignment_bytes: int = 128
     row_padding: bool = False  # CUDA and ROCm pad quantised rows to 512 elements: ggml-cuda.cu, get_alloc_size
     id: str = ""  # PCI address such as "0000:c1:00.0"; "" where unknown
@@ -50,16 +53,17 @@ class Machine:
     performance_cores: int  # physical cores worth a thread each, of those this process may use
     system: str  # "Linux", "Darwin", "Windows"
     machine: str  # "x86_64", "arm64"
-    offload: bool  # the installed llama.cpp build can use GPUs
+    offload: bool  # the installed llama.cpp build can use these GPUs
     notes: tuple[str, ...] = ()
+    gpu_build: bool = False  # it was built for GPUs, whether or not it found one
 
 
 def detect(ggml_devices: Sequence[Device] | None = None, offload: bool | None = None) -> Machine:
     """Look at this machine.
 
-    `ggml_devices` and `offload` are what the installed llama.cpp build says (`edgellm.engines.devices.ask`); its view of
-    the GPUs wins, because it is what will allocate. Without it, GPUs are found through NVML, nvidia-smi or sysfs, and
-    `offload` is False: seen, but not known to be usable.
+    `ggml_devices` and `offload` are what the installed llama.cpp build says (`edgellm.engines.devices.ask`); its view
+    of the GPUs wins, because it is what will allocate. Without it, GPUs are found through NVML, nvidia-smi or sysfs,
+    and `offload` is False: seen, but not known to be usable.
     """
     system = platform.system()
     total_bytes, free_bytes, notes = _memory(system)
@@ -77,14 +81,31 @@ def detect(ggml_devices: Sequence[Device] | None = None, offload: bool | None = 
         machine=platform.machine(),
         offload=bool(offload) and bool(ggml_devices),
         notes=(*notes, *complaints),
+        gpu_build=bool(offload),
     )
+
+
+def pretend(machine: Machine, *, vram_bytes: Sequence[int] | None = None, ram_bytes: int | None = None) -> Machine:
+    """Return the machine as if it had these GPUs, with all their memory free, and this much RAM free."""
+    devices = machine.devices
+    if vram_bytes is not None:
+        devices = tuple(
+            Device(f"GPU{number}", f"a GPU of {_gib(size)}", "gpu", size, size, "CUDA", row_padding=True)
+            for number, size in enumerate(vram_bytes)
+        )
+    ram = machine.ram_bytes if ram_bytes is None else ram_bytes
+    free = machine.ram_free_bytes if ram_bytes is None else ram_bytes
+    offload = machine.offload if vram_bytes is None else bool(vram_bytes)
+    return replace(machine, devices=devices, ram_bytes=ram, ram_free_bytes=free, offload=offload)
 
 
 def findings(machine: Machine) -> list[str]:
     """Say in sentences what was found, and the exact cure where a GPU lies idle."""
-    cores = f"{machine.performance_cores} of {machine.physical_cores} cores used" if (
-        machine.performance_cores < machine.physical_cores
-    ) else f"{machine.physical_cores} cores"
+    cores = (
+        f"{machine.performance_cores} of {machine.physical_cores} cores used"
+        if (machine.performance_cores < machine.physical_cores)
+        else f"{machine.physical_cores} cores"
+    )
     said = [
         f"Memory: {_gib(machine.ram_free_bytes)} free of {_gib(machine.ram_bytes)}.",
         f"Processor: {machine.machine}, {cores}, {machine.logical_cores} hardware threads.",
@@ -102,6 +123,11 @@ def findings(machine: Machine) -> list[str]:
 
 
 def _cure(machine: Machine) -> str:
+    if machine.gpu_build:
+        return (
+            "The GPU lies idle: the installed llama.cpp build is made for GPUs but finds none it can use. "
+            "Update the GPU's driver, and see that this user may use the GPU."
+        )
     flags = {
         "NVML": "-DGGML_CUDA=on",
         "nvidia-smi": "-DGGML_CUDA=on",
@@ -279,8 +305,8 @@ def _fast_cpus(root: Path, usable: Sequence[int]) -> list[int]:
     if fast := [cpu for cpu in usable if cpu in hybrid]:
         return fast
     cpus = root / "sys/devices/system/cpu"
-    # ARM's capacities: little cores have 0.2 to 0.5 of the biggest, middle ones 0.7 and more. Clocks differ less: 0.6 to
-    # 0.75 for efficiency cores, while the favoured cores of one kind are within 0.9 of each other.
+    # ARM's capacities: little cores have 0.2 to 0.5 of the biggest, middle ones 0.7 and more. Clocks differ less: 0.6
+    # to 0.75 for efficiency cores, while the favoured cores of one kind are within 0.9 of each other.
     for name, share in (("cpu_capacity", 0.6), ("cpufreq/cpuinfo_max_freq", 0.8)):
         values = {cpu: _number(cpus / f"cpu{cpu}" / name) or 0 for cpu in usable}
         if all(values.values()) and min(values.values()) < share * max(values.values()):
@@ -352,7 +378,7 @@ def _vendor_devices(system: str, ram_bytes: int, free_bytes: int) -> tuple[tuple
 
 
 def apple_device(machine: str, ram_bytes: int, free_bytes: int) -> tuple[Device, ...]:
-    """Describe Apple's GPU, which may use up to about three quarters of the memory it shares (recommendedMaxWorkingSetSize)."""
+    """Describe Apple's GPU, which may use two thirds to three quarters of the memory that it shares."""
     if machine != "arm64" or not ram_bytes:
         return ()
     share_bytes = ram_bytes * (2 if ram_bytes <= 36 << 30 else 3) // (3 if ram_bytes <= 36 << 30 else 4)
@@ -382,11 +408,9 @@ def _mig_or_whole(nvml: Any, index: int) -> Iterator[Any]:
     """Yield the GPU, or its instances where it is partitioned (MIG): memory is counted per instance then."""
     whole = nvml.nvmlDeviceGetHandleByIndex(index)
     partitioned = _or_none(nvml, lambda: nvml.nvmlDeviceGetMigMode(whole)[0])
-    parts: list[Any] = []
-    if partitioned:
-        for part in range(nvml.nvmlDeviceGetMaxMigDeviceCount(whole)):
-            handle = _or_none(nvml, lambda part=part: nvml.nvmlDeviceGetMigDeviceHandleByIndex(whole, part))
-            parts += [handle] if handle is not None else []
+    slots = range(nvml.nvmlDeviceGetMaxMigDeviceCount(whole)) if partitioned else ()
+    find = nvml.nvmlDeviceGetMigDeviceHandleByIndex
+    parts = [handle for slot in slots if (handle := _or_none(nvml, partial(find, whole, slot))) is not None]
     yield from parts or [whole]
 
 
@@ -453,7 +477,7 @@ def pci_address(text: str) -> str:
 
 def amd_devices(root: Path = Path("/")) -> tuple[Device, ...]:
     """Find AMD GPUs in sysfs; one with next to no memory of its own is integrated and uses the computer's."""
-    found = []
+    found: list[Device] = []
     for card in sorted(root.glob("sys/class/drm/card*/device/mem_info_vram_total")):
         folder = card.parent
         vram, gtt = (_number(folder / f"mem_info_{kind}_total") or 0 for kind in ("vram", "gtt"))
@@ -502,4 +526,3 @@ def _tool(*command: str) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-

@@ -13,6 +13,7 @@ from itertools import accumulate, combinations, pairwise
 from typing import TYPE_CHECKING, Literal
 
 from edgellm.errors import DoesNotFit, UsageError
+from edgellm.hardware import Device
 from edgellm.sizes import (
     KV_BYTES,
     Anatomy,
@@ -29,16 +30,18 @@ from edgellm.sizes import (
 
 if TYPE_CHECKING:
     from edgellm.gguf import Header, Tensor
-    from edgellm.hardware import Device, Machine
+    from edgellm.hardware import Machine
 
 CONTEXT = 4096  # tokens, where nothing else is asked for
 UBATCH = 512  # llama.cpp's default; smaller saves memory and reads prompts more slowly
 HELP_SLOTS = 32  # from here on, llama.cpp copies the caches of all layers in RAM to the GPU at once: too much
 MIB, GIB = 1 << 20, 1 << 30
 
-# Kept free for what a driver takes after loading (kernels, workspaces); more where a screen is drawn from the same memory.
+# Kept free for what a driver takes after loading (kernels, workspaces), and for the screen where one is drawn.
 _MARGIN_BYTES = {"Metal": 128 * MIB, "CUDA": 512 * MIB, "ROCm": 512 * MIB, "NVML": 512 * MIB, "nvidia-smi": 512 * MIB}
 _OTHER_MARGIN_BYTES = 256 * MIB
+_ANY_GPU = Device("GPU", "", "gpu", 0, 0, "")  # to weigh layers where there is no GPU
+_SMALLER_CONTEXTS = (32768, 16384, 8192, 4096, 2048, 1024, 512)
 _PROCESS_BYTES = 128 * MIB  # Python, libraries and the model's vocabulary in the worker
 
 
@@ -207,7 +210,7 @@ class _Case:
         return all(layer.key % 32 == 0 and layer.value % 32 == 0 for layer in self.body.layers)
 
     def _whole_window(self, cells: int, ubatch: int) -> bool:
-        """Keep old tokens of sliding-window layers, so that prompts can be rolled back, unless that doubles the cache."""
+        """Keep old tokens of sliding-window layers, so that prompts can be rolled back, unless it doubles the cache."""
         narrow = Layout(cells, self.wish.slots, ubatch, "f16", swa_full=False)
         return not self.body.window or cells < 2 * narrow.window_cells(self.body.window)
 
@@ -221,7 +224,7 @@ class _Case:
         return self._spread(layout, int(self.wish.gpu_layers))
 
     def _most(self, layout: Layout) -> Placement:
-        """Put as much as possible on the GPUs; let them help with long batches of the rest unless that costs half of it."""
+        """Put as much as possible on the GPUs, and let them help with long batches unless that costs half of it."""
         with_help, alone = (self._most_of(layout, help_out) for help_out in (layout.slots < HELP_SLOTS, False))
         return with_help if with_help and 2 * _weight(with_help) > _weight(alone) else alone or self._nothing
 
@@ -248,9 +251,7 @@ class _Case:
         place = max(filter(None, tries), key=lambda place: len(place.placed), default=None)
         return self._one_more(layout, place) if place is not None else None
 
-    def _bisect(
-        self, most: int, attempt: Callable[[int], Placement | None], start: int = 1
-    ) -> Placement | None:
+    def _bisect(self, most: int, attempt: Callable[[int], Placement | None], start: int = 1) -> Placement | None:
         """Return the placement of the highest count that works; more never works where less does not."""
         low, high, best = start, most, None
         while low <= high:
@@ -262,7 +263,7 @@ class _Case:
         return best
 
     def _filled(self, layout: Layout, place: Placement, experts: Sequence[frozenset[str]]) -> Placement:
-        """Bring single expert tensors of the first layer that keeps its own in RAM onto the GPU, the biggest that fit."""
+        """Bring single expert tensors of the first layer that keeps its own in RAM onto the GPU."""
         first = next((names for names in experts if names & place.in_ram), frozenset())
         sizes = {tensor.name: tensor.bytes for layer in self.body.body for tensor in layer}
         for kept in _subsets(first, sizes):
@@ -308,7 +309,7 @@ class _Case:
         for at, number in enumerate(numbers):
             left = len(queue) - sum(held)
 
-            def fits(take: int, number: int = number, at: int = at, left: int = left) -> bool:
+            def fits(take: int, number: int = number, left: int = left) -> bool:
                 trial = list(held)
                 trial[number] = take
                 trial[numbers[-1]] += left - take  # the rest has to be somewhere while this GPU is weighed
@@ -317,7 +318,7 @@ class _Case:
             if at == len(numbers) - 1:
                 held[number] = left
             else:
-                held[number] = max((take for take in _halves(left, fits)), default=0)
+                held[number] = max(_halves(left, fits), default=0)
         whole = place(held)
         fine = all(self._share(layout, whole, n).total_bytes <= self.budget(n) for n in range(len(self.devices)))
         return whole if fine else None
@@ -390,90 +391,101 @@ class _Case:
         )
 
     def _reasons(self, layout: Layout, place: Placement) -> Iterator[str]:
-        yield self._where(layout, place)
+        yield self._where(place)
         trained = self.header.context_length
-        yield f"A conversation may hold {self.context:,} tokens, about {self.context * 3 // 4:,} words" + (
-            f" (the model was trained for {trained:,})." if trained > self.context else "."
-        )
+        more = f" (the model was trained for {trained:,})" if trained > self.context else ""
+        yield f"A conversation may hold {self.context:,} tokens, about {self.context * 3 // 4:,} words{more}."
         if token_bytes := kv_token_bytes(self.body, layout.kv_type):
             yield (
-                f"Each token of context costs {_size(token_bytes)} of memory: room for what the conversation has said so "
-                f"far, called the KV cache. {layout.cells:,} tokens are shared by {_count(layout.slots, 'conversation')}."
+                f"Each token of context costs {_size(token_bytes)} of memory: room for what the conversation has said "
+                f"so far, called the KV cache. {_count(layout.slots, 'conversation')} share {layout.cells:,} tokens."
             )
         if layout.kv_type != "f16" and self.wish.kv_type == "auto":
             yield "That cache is kept in 8 bits instead of 16, because with 16 it would not fit: answers hardly change."
         if layout.ubatch < UBATCH and not self.wish.ubatch:
-            yield f"Prompts are read {layout.ubatch} tokens at a time instead of {UBATCH}, to save memory: a little slower."
+            yield f"Prompts are read {layout.ubatch} tokens at a time instead of {UBATCH}: slower, but it saves memory."
         if not layout.swa_full and self.body.window:
-            yield f"Layers with a sliding window keep only the last {self.body.window:,} tokens: less memory, same answers."
+            yield f"Sliding-window layers keep only the last {self.body.window:,} tokens: less memory, same answers."
         host = host_share(self.body, layout, place)
         yield (
-            f"{_size(host.total_bytes + _PROCESS_BYTES)} of RAM of the {_size(self.machine.ram_free_bytes)} that are free, "
+            f"RAM: {_size(host.total_bytes + _PROCESS_BYTES)} of {_size(self.machine.ram_free_bytes)} that are free, "
             f"{_size(host.weights_bytes)} of it for weights."
         )
 
-    def _where(self, layout: Layout, place: Placement) -> str:
+    def _where(self, place: Placement) -> str:
         threads = _count(self.wish.threads or max(1, self.machine.performance_cores), "thread")
         on_gpus = len(place.placed) + (place.output is not None)
         if not self.devices:
             why = "no GPU that llama.cpp can use" if self.wish.gpu_layers != 0 else "no GPU, as asked"
             return f"Everything runs on the processor with {threads}: {why}."
-        room = ", ".join(
+        rooms = [
             f"{_size(device.free_bytes)} free on {device.description or device.name}, "
-            f"{_size(self.margin(number))} kept for the driver"
+            f"{_size(self.margin(number))} of it left to the driver"
             for number, device in enumerate(self.devices)
-        )
+            if not on_gpus or place.layers[number] or place.output == number
+        ]
+        room = "; ".join(rooms)
         if not on_gpus:
             return f"Everything runs on the processor with {threads}: no layer fits on the GPU ({room})."
-        amount = "All" if on_gpus == self.count else f"{on_gpus} of"
-        text = f"{amount} {self.count} layers on the GPU: {room}."
-        if place.in_ram:
-            text += f" {_count(len(place.in_ram), 'tensor')} of these stay in RAM, where they cost the least speed."
-        return text
+        where = "the GPU" if len(rooms) == 1 else f"{len(rooms)} GPUs"
+        amount = f"All {self.count}" if on_gpus == self.count else f"{on_gpus} of {self.count}"
+        kept = f" {self._kept(place)}" if place.in_ram else ""
+        rest = "" if on_gpus == self.count else f" The other {self.count - on_gpus} run on the processor."
+        return f"{amount} layers on {where}: {room}.{rest}{kept}"
+
+    def _kept(self, place: Placement) -> str:
+        """Say which parts of the layers on the GPU stay in RAM."""
+        experts = any(map(is_expert, place.in_ram))
+        output = any(tensor.name in place.in_ram for tensor in self.body.output)
+        parts = [
+            *(["experts, of which each token uses a few only"] if experts else []),
+            *(["the output layer"] if output else []),
+            *(["parts of one layer"] if any(".ffn_" in n and not is_expert(n) for n in place.in_ram) else []),
+        ]
+        return f"Of these, {' and '.join(parts)} stay in RAM."
+
+    # -- refusing ------------------------------------------------------------------------------------------------------
 
     def refusal(self) -> DoesNotFit:
         """Say what is missing, and the nearest wish that would fit."""
-        layout = list(self.layouts())[-1]
-        needed, available, where = self._shortage(layout)
-        message = f"{self.header.name or 'the model'} needs {_size(needed)} of {where}, and {_size(available)} are free."
-        return DoesNotFit(f"{message} {self._nearest()}", needed, available)
+        needed, available, what = self._shortage(list(self.layouts())[-1])
+        name = self.header.name or "the model"
+        return DoesNotFit(
+            f"{name} needs {_size(needed)} of {what}, and {_size(available)} are free. {self._nearest()}",
+            needed,
+            available,
+        )
 
     def _shortage(self, layout: Layout) -> tuple[int, int, str]:
+        """Return needed bytes, available bytes, and of what."""
         pinned = self.wish.gpu_layers
         if pinned not in ("auto", 0):
-            layers = tuple(range(len(self.body.layers)))
             count = self.count if pinned == "all" else min(int(pinned), self.count)
-            wanted = layers[max(0, self.count - count) :]
-            if not self.devices:
-                from edgellm.hardware import Device
-
-                unit = Device("GPU", "GPU", "gpu", 0, 0, "")
-                share = device_share(self.body, layout, Placement((wanted,), 0), 0, unit)
-                return share.total_bytes, 0, "GPU memory for the layers you asked for"
-            share = self._share(layout, Placement((wanted, *((),) * (len(self.devices) - 1)), 0), 0)
-            room = sum(self.budget(number) for number in range(len(self.devices)))
-            if share.total_bytes > room:
-                return share.total_bytes, room, "GPU memory for the layers you asked for"
+            layers = tuple(range(len(self.body.layers)))[self.count - count :]
+            share = device_share(self.body, layout, Placement((layers,), 0), 0, _ANY_GPU)
+            room = sum(map(self.budget, range(len(self.devices))))
+            if share.total_bytes > room or not self.devices:
+                usable = "GPU memory" if self.devices else "GPU memory (no GPU that llama.cpp can use was found)"
+                return share.total_bytes, room, f"{usable} for {_count(count, 'layer')}"
         return self._ram_needed(layout, self._nothing), self.machine.ram_free_bytes, "RAM"
 
     def _nearest(self) -> str:
-        """Find the nearest smaller wish that fits; these wishes are only tried, never taken."""
-        wish = self.wish
-        trials = []
+        """Find the nearest smaller wish that fits; these are only tried, never taken."""
+        wish, trials = self.wish, []
         if wish.gpu_layers not in ("auto", 0):
             trials.append(("gpu_layers auto", replace(wish, gpu_layers="auto")))
         if wish.kv_type == "f16":
             trials.append(("kv_type q8_0", replace(wish, kv_type="q8_0")))
-        for context in (size for size in (32768, 16384, 8192, 4096, 2048, 1024, 512) if size < self.context):
+        for context in (size for size in _SMALLER_CONTEXTS if size < self.context):
             trials.append((f"a context of {context:,} tokens", replace(wish, context=context, cells=None)))
         if wish.slots > 1:
-            context = min(512, self.context)
-            words = f"a context of {context:,} tokens and 1 slot"
-            trials.append((words, replace(wish, context=context, slots=1, cells=None)))
+            least = min(_SMALLER_CONTEXTS[-1], self.context)
+            words = f"a context of {least:,} tokens and 1 slot"
+            trials.append((words, replace(wish, context=least, slots=1, cells=None)))
         for words, smaller in trials:
             if replace(self, wish=smaller).best() is not None:
                 return f"It would fit with {words}."
-        return "No setting makes it fit: choose a smaller model, a smaller quantization, or free some memory."
+        return "No setting makes it fit: choose a smaller model or quantization, or free some memory."
 
 
 def _weight(place: Placement | None) -> int:

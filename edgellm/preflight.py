@@ -319,7 +319,7 @@ def _check_tokenizer(facts: _Facts, known: Sequence[str]) -> None:
         raise Objection(
             _TOKENS, f"{len(tokens):,} tokens, {len(unique):,} of them different: {twice[:64]!r} stands twice."
         )
-    if b"\0" in b"".join(tokens):
+    if any(b"\0" in text for text in tokens):
         raise Objection(_TOKENS, "a token holds a zero byte, at which llama.cpp would cut it.")
     missing = _BYTES - unique if model == "llama" else None
     if missing and not all(bytes([int(name[3:5], 16)]) in unique for name in missing):

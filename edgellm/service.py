@@ -24,6 +24,9 @@ class Service:
         self._loop = Loop(self._engine)
         self._grammars: dict[str, Grammar] = {}
         self._template: template.Template | None = None
+        # SentencePiece families begin an answer with a blank, which is not part of the answer.
+        glued = b"".join(self._engine.vocab.pieces[token] for token in self._engine.vocab.encode("a")) == b" a"
+        self._lead = " " if glued else ""
         self._longest = max(map(len, self._engine.vocab.pieces), default=1) or 1
 
     @property
@@ -44,8 +47,7 @@ class Service:
             id=id,
             prompt=self._tokens(prompt),
             sampling=prompt.sampling,
-            # The format of some families puts a blank before an answer; it is not part of the answer.
-            text=TextStream(stop=prompt.sampling.stop, lead="" if prompt.completion is not None else " "),
+            text=TextStream(stop=prompt.sampling.stop, lead="" if prompt.completion is not None else self._lead),
             constraint=grammar.start() if grammar else None,
         )
         self._loop.add(sequence)
@@ -102,7 +104,7 @@ class Service:
         if key not in self._grammars:
             if len(self._grammars) >= 64:  # schemas come from users: keep the recent ones only
                 del self._grammars[next(iter(self._grammars))]
-            self._grammars[key] = Grammar.compile(prompt.schema, self._engine.vocab)
+            self._grammars[key] = Grammar.compile(prompt.schema, self._engine.vocab, lead=self._lead)
         return self._grammars[key]
 
 

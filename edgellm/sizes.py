@@ -45,7 +45,9 @@ _SWA_PERIOD = {
 _SWA_WINDOW = {"gemma2": 4096, "llama4": 8192, "exaone-moe": 128, "smallthinker": 4096}  # what the code sets by itself
 _SWA_BY_ARRAY = frozenset({"gemma4", "granite-swa", "mimo2", "step35"})
 # Layers whose key and value heads are 0 keep a state of fixed size instead: src/models/*.cpp, is_recr_impl.
-_RECURRENT_WITHOUT_HEADS = frozenset({"jamba", "granitehybrid", "lfm2", "lfm2moe", "plamo2", "nemotron_h", "nemotron_h_moe"})
+_RECURRENT_WITHOUT_HEADS = frozenset(
+    {"jamba", "granitehybrid", "lfm2", "lfm2moe", "plamo2", "nemotron_h", "nemotron_h_moe"}
+)
 _RECURRENT_BY_INTERVAL = frozenset({"qwen3next", "qwen35", "qwen35moe"})
 _RECURRENT = frozenset({"mamba", "mamba2", "rwkv6", "rwkv7", "rwkv6qwen2", "arwkv7"})
 
@@ -242,7 +244,7 @@ def _state(header: Header) -> tuple[int, int]:
 
 
 def tensor_bytes(tensor: Tensor, alignment_bytes: int, row_padding: bool) -> int:
-    """Return what a tensor takes inside a buffer: ggml-alloc.c pads it, ggml-cuda.cu lengthens quantised rows to 512."""
+    """Return what a tensor takes in a buffer: ggml-alloc.c pads it, ggml-cuda.cu lengthens quantised rows to 512."""
     size, width = tensor.bytes, tensor.shape[0]
     if row_padding and tensor.type not in _PLAIN_TYPES and width % 512:
         elements = width
@@ -296,8 +298,8 @@ def kv_bytes(body: Anatomy, index: int, layout: Layout, alignment_bytes: int = 1
 # -- compute buffers ---------------------------------------------------------------------------------------------------
 #
 # llama.cpp computes a graph in one scratch buffer per device, and its allocator (ggml-alloc.c) reuses memory tensor by
-# tensor. The bounds below are the widest moments of that reuse; llama.cpp's own dry run (engines.dry_run) gives the exact
-# number, which is never more, for the architectures in the tests.
+# tensor. The bounds below are the widest moments of that reuse, for the architectures in the tests; llama.cpp's own dry
+# run (engines.dry_run) gives the exact number.
 
 
 def compute_bytes(body: Anatomy, layout: Layout, layers: Iterable[int], *, output: bool, copies: int = 1) -> int:
@@ -314,7 +316,7 @@ def compute_bytes(body: Anatomy, layout: Layout, layers: Iterable[int], *, outpu
 
 
 def _inputs_bytes(body: Anatomy, layout: Layout) -> int:
-    """Return what a graph's inputs take: attention masks in f16 (twice with a sliding window), positions, row numbers."""
+    """Return what a graph's inputs take: masks in f16 (two with a sliding window), positions, row numbers."""
     tokens = layout.tokens
     kinds = [layout.cells] + ([layout.window_cells(body.window)] if body.window else [])
     rotations = 0
@@ -351,8 +353,8 @@ def _ffn_width(tensors: Iterable[Tensor]) -> int:
 def _passing_bytes(body: Anatomy, place: Placement, layout: Layout) -> int:
     """Return room for what passes through a GPU on behalf of layers in RAM: ggml-backend.cpp, op_offload.
 
-    For batches of 32 tokens and more, weights that lie in RAM are copied to the GPU one by one and multiplied there; and
-    so is the cache of a layer in RAM, whole.
+    For batches of 32 tokens and more, weights that lie in RAM are copied to the GPU one by one and multiplied there;
+    and so is the cache of a layer in RAM, whole.
     """
     if layout.tokens < _OFFLOAD_TOKENS:
         return 0
@@ -369,7 +371,7 @@ def _passing_bytes(body: Anatomy, place: Placement, layout: Layout) -> int:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where everything goes: layers per device, the device of the output layer, and tensors kept in RAM all the same."""
+    """Where everything goes: layers per device, the output layer's device, and tensors kept in RAM all the same."""
 
     layers: tuple[tuple[int, ...], ...]
     output: int | None = None  # index of a device; None: in RAM
@@ -410,7 +412,9 @@ def device_share(body: Anatomy, layout: Layout, place: Placement, number: int, d
     layers, has_output = place.layers[number], place.output == number
     tensors = [tensor for index in layers for tensor in body.body[index]] + list(body.shared if layers else ())
     tensors += body.output if has_output else ()
-    busy = set(layers) | ({len(body.layers) - 1} if has_output else set())  # the output draws the last layer's end along
+    busy = set(layers) | (
+        {len(body.layers) - 1} if has_output else set()
+    )  # the output draws the last layer's end along
     if number == place.helper:  # the first GPU also computes for what lies in RAM
         busy |= _in_ram(body, place)
     pipelined = len(place.layers) > 1 and place.complete(body) and not place.in_ram

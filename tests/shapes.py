@@ -1,4 +1,4 @@
-"""Headers of many architectures, any size, without weights: what the planner is held against, architecture by architecture.
+"""Headers of many architectures, any size, without weights: what the planner is held against, one by one.
 
 Each differs in what matters for memory: attention kinds, normalisation, fused tensors, experts, sliding windows, state.
 """
@@ -54,7 +54,9 @@ MODELS = {
     "gemma3": Model("gemma3", 12, 2560, 10240, 8, 4, 256, 8000, window=1024),
     "phi3": Model("phi3", 8, 3072, 8192, 32, 32, 96, 8000),
     "granite": Model("granite", 8, 2048, 8192, 32, 8, 64, 8000),
-    "gpt-oss": Model("gpt-oss", 8, 2880, 2880, 64, 8, 64, 8000, experts=32, used=4, window=128, quant="Q8_0", best="Q8_0"),
+    "gpt-oss": Model(
+        "gpt-oss", 8, 2880, 2880, 64, 8, 64, 8000, experts=32, used=4, window=128, quant="Q8_0", best="Q8_0"
+    ),
     "lfm2": Model("lfm2", 12, 2048, 8192, 32, 8, 64, 8000),
 }
 

@@ -102,7 +102,7 @@ WRONG = [
     (["extract", "x", "--fields", "a", "--temperature", "hot"], 2, "--temperature"),
     (["extract", "x", "--fields", "a", "--temperature", "-1"], 2, "temperature"),
     (["extract", "x", "--fields", "a", "--no-such-flag"], 2, "--no-such-flag"),
-    (["translate", "x", "--to", "Frensh"], 2, "Did you mean French, "),
+    (["translate", "x", "--to", "Frensh"], 2, "Did you mean French"),
     (["translate", "x"], 2, "--to"),
     (["translate", "x", "-f", "y", "--to", "fr"], 2, "not both"),
     (["translate", "-f", "missing.txt", "--to", "fr"], 2, "cannot read missing.txt"),

@@ -689,9 +689,8 @@ def test_facts_are_shown(sit: Callable[..., Sitting], tiny: Path) -> None:
 
 
 def test_export_writes_no_file_twice(sit: Callable[..., Sitting], tmp_path: Path) -> None:
-    done = sit(
-        f"hi\n/export {tmp_path}/a.json\n/export {tmp_path}/a.json\n/export {tmp_path}/a.pdf\n/export {tmp_path}/no/a.md\n"
-    )
+    names = ("a.json", "a.json", "a.pdf", "no/a.md")
+    done = sit("hi\n" + "".join(f"/export {tmp_path}/{name}\n" for name in names))
     assert json.loads((tmp_path / "a.json").read_text())["messages"][0] == {"role": "user", "content": "hi"}
     for words in ("not overwritten", "exported to .md or .json", "No such file"):
         assert words in done.err

@@ -1,13 +1,14 @@
 """GPUs made of ordinary memory, registered in llama.cpp through ctypes: any number, any size, out of memory when full.
 
-They allocate as CUDA does (alignment, padded rows, no more than there is) and let the CPU backend compute, so that a plan
-can be held against what llama.cpp's allocator really asks for. Struct layouts follow ggml-backend-impl.h (API version 2) of
-the pinned llama.cpp. `ask` runs a list of cases in a child process, because devices can only be registered, never removed.
+They allocate as CUDA does (alignment, padded rows, no more than there is) and let the CPU backend compute, so that a
+plan can be held against what llama.cpp's allocator really asks for. Struct layouts follow ggml-backend-impl.h (API
+version 2) of the pinned llama.cpp. `ask` runs a list of cases in a child process: devices can only be registered, never
+removed.
 """
 
 from __future__ import annotations
 
-import ctypes as C
+import ctypes as C  # noqa: N812 - as everyone writes it
 import json
 import os
 import subprocess
@@ -25,7 +26,7 @@ from edgellm.engines.devices import low_level, symbol
 from edgellm.plan import Plan
 
 P, SIZE = C.c_void_p, C.c_size_t
-GPU, NO_ALLOC_SIZE = 1, 0
+GPU = 1  # ggml-backend.h, enum ggml_backend_dev_type
 COMPUTE = 2  # ggml-backend.h, enum ggml_backend_buffer_usage: ANY, WEIGHTS, COMPUTE
 WEIGHTS = 1
 
@@ -301,7 +302,9 @@ class Bench:
     def __init__(self, cards: Sequence[Card]) -> None:
         self.lib = lib = low_level()
         self.said: list[str] = []
-        KEPT.append(lib.llama_log_callback(lambda level, text, _: self.said.append(text.decode()) if level >= 3 else None))
+        KEPT.append(
+            lib.llama_log_callback(lambda level, text, _: self.said.append(text.decode()) if level >= 3 else None)
+        )
         lib.llama_log_set(KEPT[-1], None)
         lib.llama_backend_init()
         name_ops(lib)

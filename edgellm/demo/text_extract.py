@@ -544,6 +544,39 @@ def _fields(random: Random, document: Document, most: int) -> tuple[dict[str, An
     return properties, answer
 
 
+def _as_class(random: Random, properties: dict[str, Any]) -> dict[str, Any]:
+    """The schema as pydantic writes it: titles, and `anyOf` for what may be null."""
+    made: dict[str, Any] = {}
+    for key, one in properties.items():
+        title = {"title": key.replace("_", " ").title()}
+        if isinstance(one["type"], list):
+            rest = {name: value for name, value in one.items() if name not in ("type", "enum")}
+            made[key] = {"anyOf": [{"type": one["type"][0]} | rest, {"type": "null"}]} | title
+        else:
+            made[key] = title | one if random.random() < 0.5 else one | title
+    name = random.choice(("Person", "Order", "Record", "Item", "Event", "Answer"))
+    return {"properties": made, "required": list(made), "title": name, "type": "object"}
+
+
+def _nested(
+    random: Random, properties: dict[str, Any], answer: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two or more of the fields inside an object of their own."""
+    keys = list(properties)
+    start = random.randint(0, len(keys) - 2)
+    inside = keys[start : start + random.randint(2, 3)]
+    group = random.choice([key for key in ("details", "person", "data", "info", "record") if key not in keys])
+    made: dict[str, Any] = {}
+    told: dict[str, Any] = {}
+    for key in keys:
+        if key not in inside:
+            made[key], told[key] = properties[key], answer[key]
+        elif key == inside[0]:
+            made[group] = _schema({one: properties[one] for one in inside})
+            told[group] = {one: answer[one] for one in inside}
+    return _schema(made), told
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One extraction: the conversation, the schema, the answer."""
@@ -560,8 +593,14 @@ def case(random: Random, *, evaluation: bool = False, most: int = 6) -> Case:
     count = min(count, most)
     document = shape(random, count, evaluation)
     properties, answer = _fields(random, document, most)
-    schema = _schema(properties)
-    examples = _demonstrations(random, properties, shape, evaluation) if random.random() < 0.1 else ()
+    schema, examples = _schema(properties), ()
+    style = random.random()
+    if style < 0.03:
+        schema = _as_class(random, properties)
+    elif style < 0.06 and len(properties) > 2:
+        schema, answer = _nested(random, properties, answer)
+    elif style < 0.16:
+        examples = _demonstrations(random, properties, shape, evaluation)
     prompt = extract.ask(document.text, schema, examples=examples)
     return Case(prompt.messages, schema, answer)
 

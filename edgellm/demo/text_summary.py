@@ -142,7 +142,8 @@ def incident(random: Random, evaluation: bool) -> Report:
 def weather(random: Random, evaluation: bool) -> Report:
     """What weather where and when, what it did, what comes next."""
     city, kind, when, damage = _place(random, evaluation), random.choice(_WEATHER), _date(random), random.choice(_DAMAGE)
-    degrees, then = random.randint(-15, 39), _date(random)
+    least, most = (26, 41) if kind == "a heat wave" else (-18, 0) if kind in ("heavy snow", "hard frost") else (1, 25)
+    degrees, then = random.randint(least, most), _date(random)
     said = [
         phrasing(random, "On {when} {city} had {kind}.|{city} was hit by {kind} on {when}.|There was {kind} in {city} on {when}.|*People in {city} saw {kind} on {when}.", evaluation),
         phrasing(random, "Because of it {damage}.|As a result {damage}.|In the afternoon {damage}.", evaluation),

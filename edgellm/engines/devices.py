@@ -1,4 +1,4 @@
-"""Which GPUs the installed llama.cpp build can use, asked in a child process: C code that may hang or crash on a broken driver.
+"""Which GPUs the installed llama.cpp build can use, asked in a child process: on a broken driver, C code hangs or crashes.
 
 `python -m edgellm.engines.devices` prints the answer as one line of JSON. It knows nothing about models or plans.
 """
@@ -102,7 +102,7 @@ def look() -> Answer:
         lib = low_level()
     except (ImportError, OSError, RuntimeError) as error:
         return Answer((), None, f"llama-cpp-python cannot be used: {error}.")
-    silent = lib.llama_log_callback(lambda level, text, data: None)
+    silent = lib.llama_log_callback(lambda *_: None)
     lib.llama_log_set(silent, None)
     lib.llama_backend_init()
     devices = tuple(_devices(lib))
@@ -133,7 +133,7 @@ def _handles(lib: Any) -> Iterator[Any]:
 
 
 def _devices(lib: Any) -> Iterator[Device]:
-    """Yield the GPUs that llama.cpp would use: integrated ones only where there is no other (llama.cpp, src/llama.cpp)."""
+    """Yield the GPUs that llama.cpp would use: integrated ones only where there is no other (src/llama.cpp)."""
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     count = symbol(lib, "ggml_backend_dev_count", size)
     get = symbol(lib, "ggml_backend_dev_get", pointer, size)

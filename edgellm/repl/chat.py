@@ -68,7 +68,7 @@ class Chat:
     def model(self) -> Model:
         """The model, as soon as it is loaded."""
         if not self.loading.done:
-            with self.screen.busy(str(self.loading)):
+            with self.screen.busy(self.loading):
                 self.loading.wait()
         return self.loading.result()
 

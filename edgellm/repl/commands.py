@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -474,8 +475,11 @@ def _text_file(name: str) -> tuple[str, str]:
     """Read a text file. Raises UsageError in one sentence for everything that is not one."""
     path = Path(name).expanduser()
     try:
-        if path.stat().st_size > _READ_BYTES:
-            raise UsageError(f"{path} has {gib(path.stat().st_size)}: no more than {gib(_READ_BYTES)} can be read.")
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise UsageError(f"{path} is {'a folder' if path.is_dir() else 'no ordinary file'}: name a text file.")
+        if about.st_size > _READ_BYTES:
+            raise UsageError(f"{path} has {gib(about.st_size)}: no more than {gib(_READ_BYTES)} can be read.")
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}.") from error

@@ -71,10 +71,10 @@ class Keyboard:
     def __init__(self, complete: Complete, history: Path | None) -> None:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.filters import Condition
-        from prompt_toolkit.history import FileHistory, InMemoryHistory
+        from prompt_toolkit.history import InMemoryHistory
 
         self._session: PromptSession[str] = PromptSession(
-            history=FileHistory(str(history)) if history else InMemoryHistory(),
+            history=_remembered(history) if history else InMemoryHistory(),
             completer=_completer(complete),
             complete_while_typing=False,
             multiline=Condition(lambda: open_quotes(self._session.default_buffer.text)),
@@ -142,6 +142,19 @@ def unquoted(text: str) -> str:
 def overlap(before: str, choice: str) -> int:
     """Return how many characters before the cursor a completion replaces."""
     return next(size for size in range(min(len(before), len(choice)), -1, -1) if before.endswith(choice[:size]))
+
+
+def _remembered(path: Path) -> Any:
+    from prompt_toolkit.history import FileHistory
+
+    class Remembered(FileHistory):
+        """A history whose trouble (a full disk, a byte that is no text) never gets in the way of typing."""
+
+        def store_string(self, string: str) -> None:
+            with contextlib.suppress(OSError, UnicodeError):
+                super().store_string(string)
+
+    return Remembered(str(path))
 
 
 def _completer(complete: Complete) -> Any:

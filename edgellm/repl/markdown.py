@@ -14,7 +14,7 @@ from typing import NamedTuple
 # A marker whose partner has not come within so many characters is ordinary text.
 _REACH = 400
 
-_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})\s*([^`\s]*)[^`]*$")
+_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})")
 _TABLE = re.compile(r"[ \t]*\|")
 _HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+")
 _RULE = re.compile(r" {0,3}([-*_])(?:[ \t]*\1){2,}[ \t]*")
@@ -22,7 +22,7 @@ _BULLET = re.compile(r"([ \t]*)[-*+][ \t]+")
 _NUMBER = re.compile(r"([ \t]*\d{1,9}[.)])[ \t]+")
 _QUOTE = re.compile(r" {0,3}(?:> ?)+")
 # Beginnings of a line that could still become any of these.
-_UNDECIDED = re.compile(r"[ \t]*(?:[-*_+#>~` \t]*|\d{1,9}[.)]?[ \t]*)")
+_UNDECIDED = re.compile(r"[-*_+#>~` \t]*|[ \t]*\d{1,9}[.)]?[ \t]*")
 _WHOLE_LINE = re.compile(r"[ \t]*(?:`{3}|~{3}|\|)")  # needs its end before it can be shown
 
 _MARK = re.compile(r"[\\`*~\[]")
@@ -96,8 +96,8 @@ class Flow:
             self._table.append(line)
             return ""
         self._end_table()
-        if match := _FENCE.fullmatch(line):
-            self._fence, self._language = match[1], match[2]
+        if (match := _FENCE.match(line)) and "`" not in line[match.end() :]:
+            self._fence, self._language = match[1], "".join(line[match.end() :].split()[:1])
             self._lines.verbatim(line, "dim")
         elif _RULE.fullmatch(line):
             self._lines.verbatim("─" * self._lines.width, "dim")

@@ -6,7 +6,6 @@ is read as rich markup. A pipe gets every byte of an answer as it was said.
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 import threading
@@ -26,9 +25,8 @@ if TYPE_CHECKING:
 _SHORT_S = 0.3
 # Colouring one line of code knows this many lines before it: enough for a long docstring, and never slow.
 _CODE_LINES = 150
+_CODE_WIDTH = 500  # a longer line is data, which takes its time to colour
 _OPEN, _CLOSE = "<think>", "</think>"
-# The end of a thought that may be the beginning of its closing tag, or blanks before one.
-_TAIL = re.compile(r"\s*(?:" + "|".join(_CLOSE[:size] for size in range(len(_CLOSE) - 1, 0, -1)) + r")?$")
 
 
 class Screen:
@@ -81,12 +79,12 @@ class Screen:
             self.say(f"  {name:<{width}}  {meaning}".rstrip())
 
     @contextmanager
-    def busy(self, words: str) -> Iterator[None]:
-        """Turn a spinner on stderr while the work inside takes longer than a moment."""
+    def busy(self, what: object) -> Iterator[None]:
+        """Turn a spinner on stderr, and what `str` says of the work, while it takes longer than a moment."""
         if self._err is None:
             yield
             return
-        status = self._err.status(f"[dim]{_escaped(words)}[/dim]")
+        status = self._err.status(_Now(what))
         timer = threading.Timer(_SHORT_S, status.start)
         timer.daemon = True
         timer.start()
@@ -206,8 +204,9 @@ class Thoughts:
         if tag:
             self._state, self._held = "gap", rest
             return text.rstrip() + "\n\n", True
-        keep = _TAIL.search(text)
-        end = keep.start() if keep else len(text)
+        # What may be the beginning of the closing tag waits, and so do the blanks before it.
+        begun = next((size for size in range(len(_CLOSE) - 1, 0, -1) if text.endswith(_CLOSE[:size])), 0)
+        end = len(text[: len(text) - begun].rstrip())
         self._held = text[end:]
         return (text[:end], True) if end else None
 
@@ -230,7 +229,7 @@ class Painter:
         from rich.syntax import Syntax
         from rich.text import Text
 
-        if not language:
+        if not language or len(line) > _CODE_WIDTH:
             return Text(line, "cyan")
         if language != self._language or len(self._code) > _CODE_LINES:
             self._code, self._language = [], language
@@ -265,7 +264,13 @@ def _flow(console: Console) -> Flow:
     return Flow(shutil.get_terminal_size((console.width, 24)).columns, cell_len)
 
 
-def _escaped(words: str) -> str:
-    from rich.markup import escape
+class _Now:
+    """What an object has to say at this moment, for a display that is drawn again and again."""
 
-    return escape(plain(words))
+    def __init__(self, what: object) -> None:
+        self._what = what
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        return Text(plain(str(self._what)), "dim")

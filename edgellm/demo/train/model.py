@@ -230,7 +230,7 @@ def structured_start(net: Llama, seed: int) -> None:
 
     first = net.blocks[0]
     rms = math.sqrt((3 * d // 8 * EMBEDDING_SCALE**2 + _CONSTANT**2) / d)
-    near = 6.7 / (_CONSTANT / rms) * (torch.arange(half) < half // 2)  # only the fast half tells neighbours apart
+    near = 9.0 / (_CONSTANT / rms) * (torch.arange(half) < half // 2)  # only the fast half tells neighbours apart
     for group in range(2):
         keys = first.k.weight[group * h : (group + 1) * h]
         keys.zero_()

@@ -13,17 +13,18 @@ import torch
 from torch import Tensor, nn
 
 
+_ITERATION = ((4.0848, -6.8946, 2.9270), (3.9505, -6.3029, 2.6377), (3.7418, -5.5913, 2.3037), (2.8769, -3.1427, 1.2046))
+
+
 def orthogonal(update: Tensor) -> Tensor:
-    """Newton-Schulz iteration in bfloat16, for a stack of matrices (count, rows, columns)."""
-    x = update.bfloat16()
-    tall = x.shape[1] > x.shape[2]
-    if tall:
-        x = x.transpose(1, 2)
-    x = x / (x.norm(dim=(1, 2), keepdim=True) * 1.02 + 1e-7)
-    for a, b, c in ((4.0848, -6.8946, 2.9270), (3.9505, -6.3029, 2.6377), (3.7418, -5.5913, 2.3037), (2.8769, -3.1427, 1.2046)):
-        gram = x @ x.transpose(1, 2)
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.transpose(1, 2) if tall else x
+    """Bring all singular values near one, by a Newton-Schulz iteration in bfloat16."""
+    tall = update.shape[0] > update.shape[1]
+    x = (update.T if tall else update).bfloat16()
+    x = (x / (update.norm() * 1.02 + 1e-12)).contiguous()
+    for a, b, c in _ITERATION:
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if tall else x
 
 
 class Optimizer:
@@ -49,19 +50,13 @@ class Optimizer:
         self._adam(rate * 0.5)
 
     def _muon(self, rate: float) -> None:
-        shapes: dict[tuple[int, ...], list[tuple[str, nn.Parameter]]] = {}
         for name, each in self.matrices:
-            shapes.setdefault(tuple(each.shape), []).append((name, each))
-        for shape, group in shapes.items():
-            updates = []
-            for name, each in group:
-                momentum = self.state[name]["momentum"]
-                momentum.lerp_(each.grad, 1 - self.momentum)
-                updates.append(each.grad.lerp(momentum, self.momentum))
-                each.grad = None
-            scale = 0.2 * math.sqrt(max(shape))
-            for (_, each), update in zip(group, orthogonal(torch.stack(updates)), strict=True):
-                each.mul_(1 - rate * self.decay).add_(update.float(), alpha=-rate * scale)
+            momentum = self.state[name]["momentum"]
+            momentum.lerp_(each.grad, 1 - self.momentum)
+            update = orthogonal(each.grad.lerp_(momentum, self.momentum))
+            scale = 0.2 * math.sqrt(max(each.shape))
+            each.mul_(1 - rate * self.decay).add_(update, alpha=-rate * scale)
+            each.grad = None
 
     def _adam(self, rate: float) -> None:
         for name, each in self.others:

@@ -1,0 +1,193 @@
+"""The Python API, on the scripted engine in its own process: what a user's program relies on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+import edgellm
+from edgellm import EmptyText, Message, ModelUnknown, Sampling, TruncatedOutput, UsageError
+from edgellm.model import Model
+from edgellm.tasks import translate
+
+GREEDY = Sampling(temperature=0)
+
+
+class Person(BaseModel):
+    name: str
+    age: int
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def write(**data: Any) -> None:
+        path = tmp_path / "script.json"
+        path.write_text(json.dumps(data))
+        monkeypatch.setenv("EDGELLM_SCRIPT", str(path))
+
+    return write
+
+
+@pytest.fixture
+def model(script: Any) -> Iterator[Model]:
+    script(
+        rules=[
+            {"when": "one", "say": "un"},
+            {"when": "two", "say": "deux"},
+            {"when": "three", "say": "trois"},
+            {"when": "Ada", "say": '{"name": "Ada", "age": 36}'},
+            {"when": "Bob", "say": '{"name": "Bob", "age": 41}'},
+            {"when": "forever", "say": "and on " * 500},
+        ],
+        otherwise="hello",
+    )
+    with edgellm.load("demo", engine="scripted") as opened:
+        yield opened
+
+
+def test_chat_answers_with_counts(model: Model) -> None:
+    reply = model.chat([{"role": "user", "content": "hi"}], sampling=GREEDY)
+    assert (reply.text, reply.finish, reply.tokens) == ("hello", "stop", 5)
+    assert reply.prompt_tokens > 0
+    assert model.chat([Message("system", "be"), Message("user", "hi")], sampling=GREEDY).text == "hello"
+
+
+def test_stream_yields_pieces_and_ends_with_the_reply(model: Model) -> None:
+    stream = model.stream([{"role": "user", "content": "hi"}], sampling=GREEDY)
+    assert "".join(stream) == stream.text == stream.reply.text == "hello"
+
+
+def test_a_closed_stream_stops_and_keeps_what_came(model: Model) -> None:
+    with model.stream([{"role": "user", "content": "forever"}], sampling=Sampling(temperature=0, max_tokens=3000)) as stream:
+        first = next(stream)
+    assert stream.text.startswith(first)
+    assert next(stream, None) is None
+    with pytest.raises(UsageError, match="stopped"):
+        _ = stream.reply
+    assert model.chat([{"role": "user", "content": "hi"}], sampling=GREEDY).text == "hello"
+
+
+def test_list_in_list_out_in_order(model: Model) -> None:
+    texts = ["one", "two", "three"] * 10
+    assert model.translate(texts, to="fr") == ["un", "deux", "trois"] * 10
+    assert model.translate("two", to="French", source="en") == "deux"
+    assert model.summarize(["one", "x"], sentences=1) == ["un", "hello"]
+
+
+def test_extract_returns_plain_values_or_instances(model: Model) -> None:
+    assert model.extract("Ada", fields="name, age int") == {"name": "Ada", "age": 36}
+    assert model.extract("Ada", Person) == Person(name="Ada", age=36)
+    assert model.extract(["Ada", "Bob"], Person) == [Person(name="Ada", age=36), Person(name="Bob", age=41)]
+    assert model.extract("Bob", Person.model_json_schema())["age"] == 41
+
+
+def test_complete_continues_raw_text_without_a_template(model: Model) -> None:
+    reply = model.complete("one", sampling=GREEDY)
+    assert (reply.text, reply.prompt_tokens) == ("un", 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "words"),
+    [
+        (lambda m: m.translate("", to="fr"), EmptyText, "no text"),
+        (lambda m: m.translate("x", to="xx"), UsageError, "unknown language"),
+        (lambda m: m.extract("x"), UsageError, "schema or fields"),
+        (lambda m: m.extract("x", Person, fields="a"), UsageError, "schema or fields"),
+        (lambda m: m.extract("x", 3), UsageError, "not int"),
+        (lambda m: m.chat([{"role": "user"}]), UsageError, "a message is"),
+        (lambda m: m.chat([{"role": "robot", "content": "x"}]), UsageError, "a message is"),
+        (lambda m: m.chat([{"role": "user", "content": "\ud800"}]), UsageError, "lone surrogate at character 0"),
+        (lambda m: m.summarize("x", sentences=1, words=1), UsageError, "not both"),
+        (lambda m: m.extract("x", {"uniqueItems": True, "type": "array"}), UsageError, "uniqueItems"),
+    ],
+)
+def test_wrong_calls_are_typed_errors_and_the_model_lives_on(model: Model, call: Any, kind: Any, words: str) -> None:
+    with pytest.raises(kind, match=words):
+        call(model)
+    assert model.translate("two", to="fr") == "deux"
+
+
+def test_a_budget_that_ends_inside_json_is_truncated_output(model: Model) -> None:
+    with pytest.raises(TruncatedOutput) as error:
+        model.extract("Ada", Person, sampling=Sampling(temperature=0, max_tokens=12))
+    assert '{"name": "Ada", "age": 36}'.startswith(error.value.partial)
+
+
+def test_one_failed_task_of_many_is_an_outcome_of_its_own(model: Model) -> None:
+    tasks = [translate.translate(text, "fr") for text in ("one", "", "three", "y" * 50_000)]
+    outcomes = {outcome.index: outcome for outcome in model.drive(tasks)}
+    assert [outcomes[index].result for index in (0, 2)] == ["un", "trois"]
+    assert isinstance(outcomes[1].error, EmptyText)
+    assert isinstance(outcomes[3].error, edgellm.PromptTooLong)
+
+
+def test_tasks_are_pulled_only_as_slots_free_up(model: Model) -> None:
+    pulled = 0
+
+    def tasks() -> Iterator[Any]:
+        nonlocal pulled
+        for _ in range(1000):
+            pulled += 1
+            yield translate.translate("one", "fr")
+
+    with model.drive(tasks()) as drive:
+        for count, outcome in enumerate(drive, 1):
+            assert outcome.value == "un"
+            if count == 5:
+                break
+    assert pulled <= 5 + 3 * model.plan.slots
+
+
+def test_async_twins_and_cancelling(model: Model) -> None:
+    async def story() -> None:
+        assert (await model.achat([{"role": "user", "content": "hi"}], sampling=GREEDY)).text == "hello"
+        both = await asyncio.gather(model.atranslate("one", "fr"), model.atranslate("two", "fr"))
+        assert both == ["un", "deux"]
+        assert await model.asummarize("three") == "trois"
+        assert await model.aextract("Ada", Person) == Person(name="Ada", age=36)
+        assert "".join([piece async for piece in model.astream([{"role": "user", "content": "hi"}], sampling=GREEDY)]) == "hello"
+        endless = Sampling(temperature=0, max_tokens=3000)
+        task = asyncio.create_task(model.achat([{"role": "user", "content": "forever"}], sampling=endless))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        start = time.monotonic()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.monotonic() - start < 1.0
+
+    asyncio.run(story())
+
+
+def test_a_crash_is_typed_and_the_next_call_works(script: Any) -> None:
+    script(crash_at=2, otherwise="never said")
+    with edgellm.load("demo", engine="scripted") as model:
+        with pytest.raises(edgellm.EngineCrashed):
+            model.translate("one", to="fr")
+        script(otherwise="back")
+        assert model.translate("one", to="fr") == "back"
+
+
+def test_unknown_models_and_options_are_refused() -> None:
+    with pytest.raises(ModelUnknown, match="Did you mean"):
+        edgellm.load("mistral-7b-instruct-v2")
+    with pytest.raises(TypeError, match="n_gpu_layer"):
+        edgellm.load("demo", n_gpu_layer=3)  # type: ignore[call-arg]
+
+
+def test_a_closed_model_says_so(model: Model) -> None:
+    model.close()
+    with pytest.raises(edgellm.EngineFailed, match="closed"):
+        model.translate("one", to="fr")
+
+
+def test_in_process_gives_the_same(script: Any) -> None:
+    script(rules=[{"when": "one", "say": "un"}], otherwise="hello")
+    with edgellm.load("demo", engine="scripted", in_process=True) as model:
+        assert model.translate(["one", "x"], to="fr") == ["un", "hello"]
