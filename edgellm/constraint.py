@@ -11,7 +11,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +23,8 @@ Logits = npt.NDArray[np.float32]
 
 # serde_json, which reads the grammar, stops at 128 levels; every schema level takes one or two of them.
 _MAX_DEPTH = 100
-_MAX_NODES = 500_000
+_MAX_NODES = 200_000
+_MAX_PATTERNS = 12
 # Earley items in one row: the default of 2,000 refuses an object with 600 optional properties. 20 items cost 1 us.
 _ROW_ITEMS, _STEP_ITEMS = 20_000, 200_000
 # Formats of OpenAPI and pydantic that name a use or a type and restrict no text; any other is enforced or refused.
@@ -75,7 +76,7 @@ class Grammar:
 
     @classmethod
     def compile(cls, schema: Mapping[str, Any] | bool, vocab: Vocab, *, lead: str = "") -> Grammar:
-        """Compile a JSON Schema for a vocabulary; `lead` may come before the value, as some chat formats have a blank there.
+        """Compile a JSON Schema for a vocabulary; `lead` may come before the value, as some chat formats want a blank.
 
         Raises SchemaUnsupported, with a JSON pointer, when a keyword cannot be enforced while decoding, or when no
         finite value satisfies the schema.
@@ -202,7 +203,10 @@ def _build(vocab: Vocab) -> Any:
         tokens.append(b"\xff<end>")
     # Slices make masks inside strings 10 times faster on large vocabularies, and double the building time.
     slices = LLTokenizer.json_slices() if len(tokens) > 1024 else []
-    return LLTokenizer(_Words(vocab, tokens, ends[0]), n_vocab=len(tokens), eos_token=ends, slices=slices)
+    words = _Words(vocab, tokens, ends[0])
+    tokenizer = LLTokenizer(words, n_vocab=len(tokens), eos_token=ends, slices=slices)
+    words.spell = tokenizer.greedy_tokenize
+    return tokenizer
 
 
 class _Words:
@@ -214,6 +218,7 @@ class _Words:
 
     def __init__(self, vocab: Vocab, tokens: list[bytes], end: int) -> None:
         self.tokens, self.eos_token_id = tokens, end
+        self.spell: Callable[[str], list[int]] = lambda _: []
         self._encode = vocab.encode
         # SentencePiece puts a blank before a text; forced text continues one. A byte that merges with nothing takes the
         # blank, and is cut off again (llguidance does the same: llamatokenizer.rs).
@@ -223,7 +228,12 @@ class _Words:
 
     def __call__(self, text: str) -> list[int]:
         tokens = self._encode(self._guard + text)
-        return tokens[len(self._head) :] if tokens[: len(self._head)] == self._head else []
+        rest = tokens[len(self._head) :] if tokens[: len(self._head)] == self._head else []
+        # A tokenizer that changes the text (case, Unicode forms) cannot say how to continue it: then longest match.
+        for tokens in (rest, self.spell(text)):
+            if b"".join(self.tokens[token] for token in tokens) == text.encode():
+                return tokens
+        return []
 
 
 # The schema: made plain, compiled, and when that fails, searched for the culprit.
@@ -238,6 +248,7 @@ def _root(schema: Mapping[str, Any] | bool) -> dict[str, Any]:
         raise SchemaUnsupported(f"a JSON Schema is an object or a boolean, not {type(schema).__name__}.")
     plain: dict[str, Any] = _plain(schema, "", 0, [0])
     _tidy(plain)
+    _check_patterns(plain)
     plain.pop("x-guidance", None)  # llguidance's own switches, one of which ignores keywords
     return plain
 
@@ -281,6 +292,45 @@ def _tidy(schema: Any) -> None:
             del schema[key]
     for _, child in _children(schema):
         _tidy(child)
+
+
+def _check_patterns(schema: dict[str, Any]) -> None:
+    """Refuse texts that must match many patterns at once: finding out whether one exists doubles with each."""
+    counts: dict[int, int] = {}
+
+    def count(part: Any) -> int:
+        if not isinstance(part, dict) or id(part) in counts:
+            return counts.get(id(part), 0)
+        counts[id(part)] = 0  # a cycle adds nothing
+        every = [*_listed(part, "allOf"), _behind(schema, part.get("$ref"))]
+        either = max(map(count, [*_listed(part, "anyOf"), *_listed(part, "oneOf")]), default=0)
+        counts[id(part)] = ("pattern" in part) + sum(map(count, every)) + either
+        return counts[id(part)]
+
+    todo: list[tuple[str, Any]] = [("", schema)]
+    while todo:
+        pointer, part = todo.pop()
+        if count(part) > _MAX_PATTERNS:
+            raise SchemaUnsupported(
+                f"a text at {pointer or 'the root'} must match {count(part)} patterns at once, more than {_MAX_PATTERNS}.",
+                pointer,
+            )
+        todo += [(pointer + step, child) for step, child in _children(part)]
+
+
+def _listed(part: dict[str, Any], key: str) -> list[Any]:
+    found = part.get(key)
+    return found if isinstance(found, list) else []
+
+
+def _behind(schema: dict[str, Any], reference: Any) -> Any:
+    """What a reference inside the same schema points to; None when it is none, or points nowhere."""
+    if not isinstance(reference, str) or not reference.startswith("#/"):
+        return None
+    target: Any = schema
+    for step in reference[2:].split("/"):
+        target = target.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(target, dict) else None
+    return target
 
 
 def _children(schema: Any) -> Iterator[tuple[str, Any]]:
@@ -365,17 +415,12 @@ class _Search:
                 return found
         if not pointer or _matcher({**part, **self._shared}, self._tokenizer).get_error() != self._message:
             return None
-        return self._behind(part.get("$ref")) or (pointer, part)
-
-    def _behind(self, reference: Any) -> tuple[str, dict[str, Any]] | None:
-        """Follow a reference into the schema: what it points to may be to blame."""
-        if not isinstance(reference, str) or not reference.startswith("#/") or reference in self._followed:
-            return None
+        reference = part.get("$ref")
+        target = _behind(self._schema, reference)
+        if target is None or reference in self._followed:
+            return pointer, part
         self._followed.add(reference)
-        target: Any = self._schema
-        for step in reference[2:].split("/"):
-            target = target.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(target, dict) else None
-        return self._within(reference[1:], target)
+        return self._within(reference[1:], target) or (pointer, part)
 
 
 def _keyword(message: str) -> str:

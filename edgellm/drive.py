@@ -66,7 +66,9 @@ class Drive(Generic[T]):
     def __enter__(self) -> Drive[T]:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _fill(self) -> Iterator[Outcome[T]]:
@@ -156,7 +158,9 @@ class Stream(Iterator[str]):
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -166,5 +170,7 @@ def checked(prompt: Prompt) -> Prompt:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise UsageError(f"the text is not valid Unicode: a lone surrogate at character {error.start:,}.") from error
+            raise UsageError(
+                f"the text is not valid Unicode: a lone surrogate at character {error.start:,}."
+            ) from error
     return prompt

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from edgellm import gguf_bytes, preflight
 from edgellm.errors import ModelFileError
@@ -152,17 +152,17 @@ class Header:
         return self.metadata[key]
 
 
-def read(path: str | os.PathLike[str], *, expect: Expect = "model") -> Header:
+def read(path: str | os.PathLike[str], *, expect: Expect | Literal["part"] = "model") -> Header:
     """Read and check the header of a file on disk; of a split file, name the first part and all are read.
 
     `expect` says what the file is for: a "model" must be able to generate text, a "vocabulary" may lack tensors, an
-    "adapter" is a LoRA, a "part" is one piece of a split file. Raises ModelFileError with path, field and offset.
+    "adapter" is a LoRA, a "part" of a split file is not judged alone. Raises ModelFileError with path, field, offset.
     """
     head = _read_file(os.fspath(path))
     return head if expect == "part" else join([head, *map(_read_file, _later_parts(head))], expect=expect)
 
 
-def read_from(fetch: Fetch, file_bytes: int, path: str, *, expect: Expect = "model") -> Header:
+def read_from(fetch: Fetch, file_bytes: int, path: str, *, expect: Expect | Literal["part"] = "model") -> Header:
     """Read and check a header through `fetch(offset, length)`: a megabyte at first, then windows that double.
 
     It sees one file: read each part of a split model as a "part", and `join` them. Errors of `fetch` pass through.

@@ -120,7 +120,9 @@ class Model:
     @overload
     def translate(self, text: str, to: str, source: str | None = None, *, sampling: Sampling = ...) -> str: ...
     @overload
-    def translate(self, text: list[str], to: str, source: str | None = None, *, sampling: Sampling = ...) -> list[str]: ...
+    def translate(
+        self, text: list[str], to: str, source: str | None = None, *, sampling: Sampling = ...
+    ) -> list[str]: ...
     def translate(
         self,
         text: str | list[str],
@@ -130,7 +132,8 @@ class Model:
         sampling: Sampling = translation.GREEDY,
     ) -> str | list[str]:
         """Translate a text, or a list of texts decoded together. Languages as `fr`, `fr-FR` or `French`."""
-        return self._each(text, lambda one: translation.translate(one, to, source, sampling=sampling))
+        found: str | list[str] = self._each(text, lambda one: translation.translate(one, to, source, sampling=sampling))
+        return found
 
     @overload
     def summarize(
@@ -149,9 +152,10 @@ class Model:
         sampling: Sampling = summaries.GREEDY,
     ) -> str | list[str]:
         """Summarize a text, or a list of texts decoded together, in so many sentences or at most so many words."""
-        return self._each(
+        found: str | list[str] = self._each(
             text, lambda one: summaries.summarize(one, sentences=sentences, words=words, sampling=sampling)
         )
+        return found
 
     def extract(
         self,
@@ -169,9 +173,7 @@ class Model:
         TruncatedOutput when the token budget ended inside the answer.
         """
         plain, finish = _read_schema(schema, fields)
-        found = self._each(
-            text, lambda one: extraction.extract(one, plain, examples=examples, sampling=sampling)
-        )
+        found = self._each(text, lambda one: extraction.extract(one, plain, examples=examples, sampling=sampling))
         return [finish(one) for one in found] if isinstance(text, list) else finish(found)
 
     async def achat(
@@ -235,7 +237,9 @@ class Model:
     def __enter__(self) -> Model:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _each(self, text: str | list[str], task: Callable[[str], Task[Any]]) -> Any:

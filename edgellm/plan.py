@@ -57,6 +57,7 @@ class Wish:
     ubatch: int | None = None
     cells: int | None = None
     margin_bytes: int | None = None  # kept free on every GPU
+    scratch: float = 1.0  # share of the estimated compute buffers that llama.cpp was seen to need
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,22 @@ def fit(header: Header, machine: Machine, wish: Wish | None = None) -> Plan:
     if best is None:
         raise case.refusal()
     return case.plan(*best)
+
+
+def weighed(plan: Plan, measured: Mapping[str, tuple[int, int, int]]) -> Plan | None:
+    """Put measured (weights, KV, compute) bytes by device name into a plan; None where they do not fit after all."""
+    devices = tuple(_with_bytes(device, *measured.get(device.device, ())) for device in plan.devices)
+    fits = all(
+        device.used_bytes + device.margin_bytes <= device.free_bytes or not device.used_bytes for device in devices
+    )
+    return replace(plan, devices=devices) if fits else None
+
+
+def _with_bytes(device: DevicePlan, *measured: int) -> DevicePlan:
+    if not measured:
+        return device
+    weights, kv, compute = measured
+    return replace(device, weights_bytes=weights, kv_bytes=kv, compute_bytes=compute)
 
 
 def _check(header: Header, wish: Wish) -> None:
@@ -340,7 +357,8 @@ class _Case:
         return margin // 2 if device.headless else margin
 
     def _share(self, layout: Layout, place: Placement, number: int) -> Share:
-        return device_share(self.body, layout, place, number, self.devices[number])
+        share = device_share(self.body, layout, place, number, self.devices[number])
+        return replace(share, compute_bytes=int(share.compute_bytes * self.wish.scratch))
 
     def _ram_needed(self, layout: Layout, place: Placement) -> int:
         """Return the RAM a placement takes; an integrated GPU takes its share from the same pool."""
@@ -429,20 +447,20 @@ class _Case:
             return f"Everything runs on the processor with {threads}: no layer fits on the GPU ({room})."
         where = "the GPU" if len(rooms) == 1 else f"{len(rooms)} GPUs"
         amount = f"All {self.count}" if on_gpus == self.count else f"{on_gpus} of {self.count}"
-        kept = f" {self._kept(place)}" if place.in_ram else ""
+        kept = f" (but {self._kept(place)} in RAM)" if place.in_ram else ""
         rest = "" if on_gpus == self.count else f" The other {self.count - on_gpus} run on the processor."
-        return f"{amount} layers on {where}: {room}.{rest}{kept}"
+        return f"{amount} layers on {where}{kept}: {room}.{rest}"
 
     def _kept(self, place: Placement) -> str:
         """Say which parts of the layers on the GPU stay in RAM."""
         experts = any(map(is_expert, place.in_ram))
         output = any(tensor.name in place.in_ram for tensor in self.body.output)
         parts = [
-            *(["experts, of which each token uses a few only"] if experts else []),
+            *(["experts, of which a token uses few"] if experts else []),
             *(["the output layer"] if output else []),
             *(["parts of one layer"] if any(".ffn_" in n and not is_expert(n) for n in place.in_ram) else []),
         ]
-        return f"Of these, {' and '.join(parts)} stay in RAM."
+        return " and ".join(parts)
 
     # -- refusing ------------------------------------------------------------------------------------------------------
 

@@ -16,8 +16,8 @@ from typing import Any, Literal, NoReturn
 
 from edgellm.gguf_bytes import Field, Strings, Tensor
 
-Expect = Literal["model", "vocabulary", "adapter", "part"]
-"""What a file is for: generating text, its tokenizer alone, a LoRA, or one piece of a split file."""
+Expect = Literal["model", "vocabulary", "adapter"]
+"""What a file is for: generating text, its tokenizer alone, or a LoRA."""
 
 
 def _names(text: str) -> frozenset[str]:
@@ -117,8 +117,6 @@ def check(
 ) -> None:
     """Raise Objection unless llama.cpp can take this header for what it is expected to be."""
     facts = _Facts(metadata, fields)
-    if expect == "part":
-        return
     if expect == "adapter":
         _check_adapter(facts, tensors)
         return

@@ -106,5 +106,3 @@ class Service:
                 del self._grammars[next(iter(self._grammars))]
             self._grammars[key] = Grammar.compile(prompt.schema, self._engine.vocab, lead=self._lead)
         return self._grammars[key]
-
-

@@ -257,7 +257,7 @@ class _PipeSession:
 
     def take(self) -> Event:
         """Wait for the next event."""
-        found = _wait(self._inbox)
+        found: Event | EngineCrashed = _wait(self._inbox)
         if isinstance(found, EngineCrashed):
             self._open.clear()
             raise found
@@ -399,7 +399,7 @@ def main() -> None:
 def _serve(service: Service, inbox: queue.SimpleQueue[dict[str, Any]], out: IO[bytes]) -> None:
     while True:
         events: list[Event] = []
-        while service.idle and not events or not inbox.empty():
+        while (service.idle and not events) or not inbox.empty():
             message = inbox.get()
             if "ask" in message:
                 events += _added(service, message["ask"], _prompt(message["prompt"]))

@@ -75,7 +75,14 @@ def test_flag_defaults_are_those_of_the_dataclass(verb: str, defaults: Sampling)
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("8GiB", 8 << 30), ("8G", 8 << 30), ("8GB", 8_000_000_000), ("512MiB", 512 << 20), ("1.5 GiB", 3 << 29), ("100", 100)],
+    [
+        ("8GiB", 8 << 30),
+        ("8G", 8 << 30),
+        ("8GB", 8_000_000_000),
+        ("512MiB", 512 << 20),
+        ("1.5 GiB", 3 << 29),
+        ("100", 100),
+    ],
 )
 def test_sizes_are_read(text: str, size: int) -> None:
     assert size_bytes(text) == size
@@ -119,8 +126,12 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code", "words"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
-def test_wrong_input_is_one_sentence_and_the_right_code(arguments: list[str], code: int, words: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_wrong_input_is_one_sentence_and_the_right_code(
+    arguments: list[str], code: int, words: str, tmp_path: Path
+) -> None:
     done = run(*arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
@@ -141,7 +152,9 @@ def test_bad_schemas_are_refused_with_the_place(tmp_path: Path) -> None:
     done = run("extract", "x", "--schema", "cut.json", "-m", "demo", cwd=tmp_path)
     assert done.returncode == 2
     assert "cut.json is not JSON" in done.stderr
-    (tmp_path / "odd.json").write_text('{"type": "object", "properties": {"a": {"type": "array", "uniqueItems": true}}}')
+    (tmp_path / "odd.json").write_text(
+        '{"type": "object", "properties": {"a": {"type": "array", "uniqueItems": true}}}'
+    )
     done = run("extract", "x", "--schema", "odd.json", "-m", "demo", cwd=tmp_path)
     assert done.returncode == 2
     assert "uniqueItems" in done.stderr
@@ -192,7 +205,9 @@ class TestUnfriendlySurroundings:
     def test_closed_stdout_is_one_sentence(self, script: Any) -> None:
         script(otherwise="words " * 50)
         command = f"exec {sys.executable} -m edgellm run hi --engine scripted -m demo >&-"
-        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+        done = subprocess.run(
+            ["sh", "-c", command], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60
+        )
         assert done.returncode == 1
         assert done.stderr == "edgellm: there is no standard output to write the answer to.\n"
 

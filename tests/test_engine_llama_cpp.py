@@ -131,7 +131,9 @@ def test_stop_aborts_and_slots_hold_what_they_held(engine: LlamaCpp) -> None:
 
 
 def test_stop_from_another_thread_answers_within_a_fifth_of_a_second(tmp_path: Path) -> None:
-    big = write_model(tmp_path / "big.gguf", layers=8, embedding=512, heads=8, kv_heads=8, ffn=2048, quant="q4_0", context=4096)
+    big = write_model(
+        tmp_path / "big.gguf", layers=8, embedding=512, heads=8, kv_heads=8, ffn=2048, quant="q4_0", context=4096
+    )
     engine = LlamaCpp([str(big)], replace(PLAN, context=4096, cells=4096, slots=1, batch=4096))
     asked: list[float] = []
 

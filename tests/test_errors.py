@@ -8,7 +8,9 @@ from edgellm import errors
 
 
 def test_every_error_is_drawn_in_the_tree() -> None:
-    kinds = [name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.EdgeError)]
+    kinds = [
+        name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.EdgeError)
+    ]
     assert [name for name in kinds if name not in str(errors.__doc__)] == []
 
 

@@ -382,7 +382,9 @@ def test_a_header_of_262144_tokens_costs_a_third_of_a_second_and_64_mb(tmp_path:
     In a process of its own, where no coverage is measured.
     """
     without = {"tokenizer.ggml.bos_token_id": None, "tokenizer.ggml.unknown_token_id": None}
-    file = ggufs.model(layers=1, embedding=32, heads=2, vocab=262_144, **ggufs.bpe(262_144, "gemma4", 514_906), **without)
+    file = ggufs.model(
+        layers=1, embedding=32, heads=2, vocab=262_144, **ggufs.bpe(262_144, "gemma4", 514_906), **without
+    )
     path = file.write(tmp_path / "a.gguf")
     done = subprocess.run([sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True)
     seconds, peak = map(float, done.stdout.split())
@@ -543,6 +545,14 @@ def test_layers_may_have_no_heads_where_the_family_is_made_so() -> None:
     renamed["lfm2.attention.head_count_kv"] = ("u32", 0)
     head = gguf.read_from(*over(Gguf(renamed, file.tensors).pack()), "a.gguf")
     assert (head.heads, head.key_length, head.value_length) == ((0, 0), 0, 0)
+
+
+def test_windowed_layers_may_be_named_one_by_one_and_have_heads_of_their_own() -> None:
+    file = ggufs.shaped("tiny-gemma3")
+    named = {"gemma3.attention.sliding_window_pattern": ("[bool]", [True, False] * 3 + [True])}
+    own = {"gemma3.attention.key_length_swa": 64, "gemma3.attention.value_length_swa": 64}
+    head = gguf.read_from(*over(file.but(**named, **own).pack()), "a.gguf")
+    assert head.sliding_window == 64
 
 
 def test_hunyuan_counts_one_expert_as_none() -> None:

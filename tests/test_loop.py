@@ -126,14 +126,18 @@ def test_a_shared_prefix_is_computed_once() -> None:
     prefix = "the same long instruction for every document: " * 3
     replies = run(engine, [sequence(i, f"{prefix}<{name}>") for i, name in enumerate("abcdefgh")])
     assert [replies[i].text for i in range(8)] == [rule.say for rule in RULES[:8]]
-    prompts = sum(len(feed.tokens) for feeds in engine.fed for feed in feeds) - sum(r.tokens - 1 for r in replies.values())
+    prompts = sum(len(feed.tokens) for feeds in engine.fed for feed in feeds) - sum(
+        r.tokens - 1 for r in replies.values()
+    )
     assert prompts < len(prefix) + 8 * 20
 
 
 def test_slots_never_hold_more_than_the_cells() -> None:
     engine = Watched(slots=8, context=128, cells=256)
     sampling = Sampling(temperature=0, max_tokens=60)
-    replies = run(engine, [sequence(i, f"<{name}>{'y' * 40}{i}", sampling) for i, name in enumerate("abcdefghijklmnop")])
+    replies = run(
+        engine, [sequence(i, f"<{name}>{'y' * 40}{i}", sampling) for i, name in enumerate("abcdefghijklmnop")]
+    )
     assert [replies[i].text for i in range(16)] == [rule.say for rule in RULES]
 
 

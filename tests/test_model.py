@@ -65,7 +65,9 @@ def test_stream_yields_pieces_and_ends_with_the_reply(model: Model) -> None:
 
 
 def test_a_closed_stream_stops_and_keeps_what_came(model: Model) -> None:
-    with model.stream([{"role": "user", "content": "forever"}], sampling=Sampling(temperature=0, max_tokens=3000)) as stream:
+    with model.stream(
+        [{"role": "user", "content": "forever"}], sampling=Sampling(temperature=0, max_tokens=3000)
+    ) as stream:
         first = next(stream)
     assert stream.text.startswith(first)
     assert next(stream, None) is None
@@ -152,7 +154,10 @@ def test_async_twins_and_cancelling(model: Model) -> None:
         assert both == ["un", "deux"]
         assert await model.asummarize("three") == "trois"
         assert await model.aextract("Ada", Person) == Person(name="Ada", age=36)
-        assert "".join([piece async for piece in model.astream([{"role": "user", "content": "hi"}], sampling=GREEDY)]) == "hello"
+        assert (
+            "".join([piece async for piece in model.astream([{"role": "user", "content": "hi"}], sampling=GREEDY)])
+            == "hello"
+        )
         endless = Sampling(temperature=0, max_tokens=3000)
         task = asyncio.create_task(model.achat([{"role": "user", "content": "forever"}], sampling=endless))
         await asyncio.sleep(0.05)

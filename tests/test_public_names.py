@@ -8,7 +8,18 @@ import sys
 
 import edgellm
 
-HEAVY = ["llama_cpp", "ctransformers", "torch", "jinja2", "huggingface_hub", "numpy", "rich", "click", "pydantic", "asyncio"]
+HEAVY = [
+    "llama_cpp",
+    "ctransformers",
+    "torch",
+    "jinja2",
+    "huggingface_hub",
+    "numpy",
+    "rich",
+    "click",
+    "pydantic",
+    "asyncio",
+]
 
 
 def test_all_names_are_sorted_and_there() -> None:
@@ -32,9 +43,14 @@ def test_import_is_light() -> None:
 
 
 def test_load_keeps_c_and_numpy_out_of_this_process() -> None:
-    assert loaded("from edgellm import load") & {"llama_cpp", "torch", "numpy", "jinja2", "huggingface_hub", "rich"} == set()
+    assert (
+        loaded("from edgellm import load") & {"llama_cpp", "torch", "numpy", "jinja2", "huggingface_hub", "rich"}
+        == set()
+    )
 
 
 def test_help_loads_nothing_heavy() -> None:
     code = "sys.argv = ['edgellm', '--help']\nfrom edgellm.cli import main\ntry: main()\nexcept SystemExit: pass"
-    assert loaded(code) & {"llama_cpp", "numpy", "jinja2", "huggingface_hub", "rich", "prompt_toolkit", "asyncio"} == set()
+    assert (
+        loaded(code) & {"llama_cpp", "numpy", "jinja2", "huggingface_hub", "rich", "prompt_toolkit", "asyncio"} == set()
+    )

@@ -22,11 +22,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgellm import gguf
-from edgellm.errors import UsageError
+from edgellm.errors import ModelUnknown, UsageError
 from edgellm.model import Model
 from edgellm.opening import Opening
 from edgellm.plan import Plan
-from edgellm.repl import Wishes, commands, keys, run, session
+from edgellm.repl import Wishes, keys, run, session, table
 from edgellm.repl import settings as repl_settings
 from edgellm.repl.chat import SAFE
 from edgellm.repl.clipboard import last_code
@@ -99,6 +99,9 @@ def sit(tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 
     def chat(text: str | bytes, *, context: int = 4096, apart: bool = False, **wishes: Any) -> Sitting:
         def opener(name: str | None, progress: Any) -> Model:
+            if name == "missing":
+                raise ModelUnknown("no model is called 'missing'.")
+            progress("file", 1, 2)
             worker = Worker() if apart else Here()
             worker.open(Opening(engine="scripted", paths=(), plan=plan(context), metadata={}))
             return Model(Source(name=name or "tiny", path=str(tiny)), header, plan(context), worker)
@@ -560,7 +563,7 @@ def test_an_engine_that_dies_before_a_word_leaves_the_question(
 
 def test_help_completion_and_suggestions_come_from_one_table(sit: Callable[..., Sitting]) -> None:
     done = sit("/help\n/help set\n/nosuch\n/sesions\n/HELP read\n", history=False)
-    for name, command in commands.COMMANDS.items():
+    for name, command in table.COMMANDS.items():
         assert f"/{name}" in done.err
         assert command.words in done.err
     assert "/set [NAME VALUE]" in done.err
@@ -633,8 +636,8 @@ def test_reading_a_file_says_its_size_and_refuses_what_is_no_text(
         otherwise="?",
     )
     done = sit(
-        "/read a.pdf\n/read a.bin\n/read latin.txt\n/read empty.txt\n/read folder\n/read none.txt\n/read x\0y\n"
-        "/read notes.md\n/read -\n/read\n/read notes.md\nWhat is it?\nWhat is it?\n"
+        "/read a.pdf\n/read a.bin\n/read latin.txt\n/read empty.txt\n/read folder\n/read fifo\n/read none.txt\n"
+        "/read x\0y\n/read notes.md\n/read -\n/read\n/read notes.md\nWhat is it?\nWhat is it?\n"
     )
     assert done.out == "42\n42\n"  # it stays in the conversation
     for words in (
@@ -642,7 +645,7 @@ def test_reading_a_file_says_its_size_and_refuses_what_is_no_text(
         "a.bin is not UTF-8",
         "latin.txt is not UTF-8",
         "is empty",
-        "Is a directory",
+        "is a folder",
         "No such file",
     ):
         assert words in done.err
@@ -688,6 +691,21 @@ def test_facts_are_shown(sit: Callable[..., Sitting], tiny: Path) -> None:
         assert words in done.err, words
 
 
+def test_another_model_goes_on_with_the_conversation(sit: Callable[..., Sitting], script: Callable[..., None]) -> None:
+    script(rules=[{"when": "first", "say": "I heard it."}])
+    done = sit("first\n/model other\nsecond\n/model missing\nthird\n/retry\n", sampling=Sampling(seed=1))
+    assert done.out == "I heard it.\n" * 4
+    assert "no model is called 'missing'" in done.err
+    assert "other comes back" in done.err
+    assert "expect the same answer" in done.err
+    assert [turn.model for turn in session.resume(session.folder()).turns] == ["tiny", "other", "other"]
+
+
+def test_a_model_that_cannot_be_opened_ends_the_chat(sit: Callable[..., Sitting]) -> None:
+    with pytest.raises(ModelUnknown):
+        sit("hi\n", model="missing")
+
+
 def test_export_writes_no_file_twice(sit: Callable[..., Sitting], tmp_path: Path) -> None:
     names = ("a.json", "a.json", "a.pdf", "no/a.md")
     done = sit("hi\n" + "".join(f"/export {tmp_path}/{name}\n" for name in names))
@@ -712,7 +730,7 @@ def test_completion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     talk(session.folder(), name="holidays")
 
     def choices(text: str) -> list[str]:
-        return [choice for choice, _ in commands.complete(None, text)]  # type: ignore[arg-type]  # nothing asks the chat
+        return [choice for choice, _ in table.complete(None, text)]  # type: ignore[arg-type]  # nothing asks the chat
 
     assert choices("/se") == ["/set", "/sessions"]
     assert choices("/read no") == ["notes and more.md"]
@@ -745,6 +763,77 @@ def test_bad_input_is_told_and_passed_over(sit: Callable[..., Sitting]) -> None:
     done = sit(b"caf\xe9\nhi\n")
     assert "not UTF-8" in done.err
     assert (done.out, done.code) == ("I have nothing to say.\n", 1)
+
+
+# --- the line editor --------------------------------------------------------------------------------------------------
+
+
+class Arriving:
+    """Something that is there when `done` is set."""
+
+    done = False
+
+    def __str__(self) -> str:
+        return "loading"
+
+
+@pytest.fixture
+def typed(tmp_path: Path) -> Iterator[Callable[[str], keys.Keyboard]]:
+    """A line editor, and what someone types into it."""
+    from prompt_toolkit.application import create_app_session
+    from prompt_toolkit.input import create_pipe_input
+    from prompt_toolkit.output import DummyOutput
+
+    with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
+
+        def give(text: str) -> keys.Keyboard:
+            pipe.send_text(text)
+            return keys.Keyboard(lambda before: [("/help", "")] if before == "/he" else [], tmp_path / "history")
+
+        yield give
+
+
+def test_one_can_type_while_the_model_loads(typed: Callable[[str], keys.Keyboard]) -> None:
+    waited, heard = Arriving(), []
+
+    def arrived() -> None:
+        heard.append("arrived")
+
+    editor = typed("typed early\r")
+    assert editor.read(waited, arrived) == "typed early"
+    assert heard == []
+    waited.done = True
+    editor = typed("")
+
+    def typing() -> None:
+        arrived()
+        typed("late\r")
+
+    assert editor.read(waited, typing) == "late"
+    assert heard == ["arrived"]
+
+
+def test_a_model_that_never_arrives_ends_the_prompt(typed: Callable[[str], keys.Keyboard]) -> None:
+    waited = Arriving()
+    waited.done = True
+
+    def arrived() -> None:
+        raise ModelUnknown("no such model")
+
+    with pytest.raises(ModelUnknown):
+        typed("").read(waited, arrived)
+
+
+def test_keys_of_the_editor(typed: Callable[[str], keys.Keyboard]) -> None:
+    assert typed('"""a\rb"""\r').read() == '"""a\nb"""'
+    assert typed("a\x1b\rb\r").read() == "a\nb"
+    assert typed("gone\x03kept\r").read() == "kept"
+    assert typed("\x1b[A\x1b[A\r").read() == "a\nb"  # what was typed before
+    for key, end in (("\x03", KeyboardInterrupt), ("\x04", EOFError)):
+        with pytest.raises(end):
+            typed(key).read()
+    assert typed(" twice\r").reword("once") == "once twice"
+    assert typed("\x03\x04").reword("once") == ""
 
 
 # --- a chat of its own process ----------------------------------------------------------------------------------------

@@ -50,7 +50,14 @@ def test_short_form_accepts_names_with_dashes_and_other_letters() -> None:
 
 @pytest.mark.parametrize(
     ("short", "named"),
-    [("", "''"), ("a,,b", "''"), ("age years", "age years"), ("a b c", "a b c"), ("tags [", "tags ["), ("x date", "x date")],
+    [
+        ("", "''"),
+        ("a,,b", "''"),
+        ("age years", "age years"),
+        ("a b c", "a b c"),
+        ("tags [", "tags ["),
+        ("x date", "x date"),
+    ],
 )
 def test_unreadable_field_is_named_in_the_error(short: str, named: str) -> None:
     with pytest.raises(UsageError, match="cannot read field") as error:

@@ -66,6 +66,11 @@ def answer(session: Session, text: str, **options: Any) -> Reply:
             return event.reply
 
 
+def exhaust(session: Session) -> None:
+    while True:
+        session.take()
+
+
 @pytest.mark.parametrize("kind", [Worker, Here])
 def test_prompts_go_down_and_events_come_up(kind: Any, script: Any, workers: Any) -> None:
     script(rules=[{"when": "one", "say": "1️⃣"}, {"when": "two", "say": "zwei"}])
@@ -104,8 +109,7 @@ def test_a_killed_engine_is_typed_and_the_next_request_works(number: signal.Sign
     start = time.monotonic()
     os.kill(worker.pid, number)
     with pytest.raises(EngineCrashed, match=number.name) as error:
-        while True:
-            session.take()
+        exhaust(session)
     assert time.monotonic() - start < 2
     assert (error.value.signal, error.value.phase) == (number, "generating")
     script(otherwise="back again")
@@ -120,8 +124,7 @@ def test_a_crash_tells_every_session(script: Any, workers: Any) -> None:
         session.submit(prompt("hi"))
     for session in sessions:
         with pytest.raises(EngineCrashed, match="SIGABRT"):
-            while True:
-                session.take()
+            exhaust(session)
 
 
 def test_closing_a_session_stops_its_answer_within_a_fifth_of_a_second(script: Any, workers: Any) -> None:
@@ -189,7 +192,9 @@ def test_no_orphan_is_left_when_the_parent_is_killed(tmp_path: Path) -> None:
     pytest.fail("the worker outlived its parent by two seconds")
 
 
-def test_a_folder_full_of_traps_does_not_reach_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: Any) -> None:
+def test_a_folder_full_of_traps_does_not_reach_the_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: Any
+) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
     monkeypatch.chdir(tmp_path)
     assert answer(workers().session(), "hi").finish == "stop"

@@ -39,10 +39,10 @@ _CLOSED = "the output was closed before everything was written."
 class _Verbs(click.Group):
     """The group of all verbs, each imported when it is needed."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click calls it so
         return list(VERBS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         if name not in VERBS:
             return None
         module = importlib.import_module(f"edgellm.cli.{VERBS[name]}")

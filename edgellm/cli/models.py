@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,15 @@ def models(as_json: bool) -> None:
     rows = []
     for entry in catalog.entries():
         here = entry.path is not None or hub.cached(entry.repo, entry.revision, entry.files) is not None
-        state = "installed" if here else "fits" if entry.name in fits else "size unknown" if not entry.bytes else "too large"
+        state = (
+            "installed"
+            if here
+            else "fits"
+            if entry.name in fits
+            else "size unknown"
+            if not entry.bytes
+            else "too large"
+        )
         rows.append((entry, state))
     if as_json:
         _print_json([{**dataclasses.asdict(entry), "state": state} for entry, state in rows])
@@ -72,7 +81,10 @@ def show(model: str, as_json: bool, offline: bool) -> None:
     if as_json:
         _print_json(facts)
         return
-    _table(("", found.name), [(key.replace("_", " "), _plain(value)) for key, value in facts.items() if value not in (None, "")])
+    _table(
+        ("", found.name),
+        [(key.replace("_", " "), _plain(value)) for key, value in facts.items() if value not in (None, "")],
+    )
 
 
 @click.command()
@@ -277,7 +289,7 @@ def _gib(count: int) -> str:
     return f"{count / GIB:.2f} GiB"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Print a table that fits the terminal; names from files and the hub are shown as plain text."""
     from rich.console import Console
     from rich.table import Table

@@ -138,16 +138,19 @@ def opened(
         model, why = default()
         click.echo(f"Model: {model} ({why}). {advice() if model == 'demo' else ''}".rstrip(), err=True)
     announce(model, offline=offline)
-    with bar() as progress, load(
-        model,
-        engine=engine,  # type: ignore[arg-type]  # click checked the choice
-        gpu_layers=layers(gpu_layers),
-        context=context,
-        threads=threads,
-        offline=offline,
-        slots=slots,
-        progress=progress,
-    ) as opened_model:
+    with (
+        bar() as progress,
+        load(
+            model,
+            engine=engine,  # type: ignore[arg-type]  # click checked the choice
+            gpu_layers=layers(gpu_layers),
+            context=context,
+            threads=threads,
+            offline=offline,
+            slots=slots,
+            progress=progress,
+        ) as opened_model,
+    ):
         yield opened_model
 
 

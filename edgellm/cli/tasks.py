@@ -20,7 +20,9 @@ from edgellm.tasks import translate as translation
 if TYPE_CHECKING:
     from edgellm.model import Model
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object with the model and the time.")
+_json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object with the model and the time."
+)
 
 
 @click.command()
@@ -31,7 +33,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 @model_options
 def run(prompt: str, system: str | None, as_json: bool, sampling: Sampling, **load: Any) -> None:
     """Answer one PROMPT; what is piped in is appended to it."""
-    from edgellm.model import Stream
+    from edgellm.drive import Stream
 
     piped = "" if sys.stdin is None or sys.stdin.isatty() else given_text("-", None)
     question = f"{prompt}\n\n{piped}".strip()
@@ -181,5 +183,7 @@ def _examples(path: Path) -> list[tuple[str, Any]]:
                 row = json.loads(line)
                 found.append((row["input"], row["output"]))
             except (ValueError, KeyError, TypeError) as error:
-                raise UsageError(f'{path}, line {number}: need {{"input": text, "output": value}} ({error!r}).') from error
+                raise UsageError(
+                    f'{path}, line {number}: need {{"input": text, "output": value}} ({error!r}).'
+                ) from error
     return found

@@ -5,6 +5,7 @@ Every document is made from a record; the fields asked for are some of the recor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -355,10 +356,13 @@ def _say(random: Random, fact: Fact, value: Any, evaluation: bool) -> str:
     words = phrasing(random, fact.says, evaluation)
     if ";" in words:
         return words.split(";")[not value]
-    told = words.format(spoken(random, value))
-    if fact.kind == "array":
-        return told
+    told = articled(words.format(spoken(random, value)))
     return told.replace("..", ".") if told.endswith("..") else told
+
+
+def articled(text: str) -> str:
+    """Write `an` for `a` before a vowel."""
+    return re.sub(r"\b([Aa]) (?=[aeio]|um)", r"\1n ", text)
 
 
 def _key(random: Random, fact: Fact, taken: dict[str, Any]) -> str:
@@ -392,7 +396,7 @@ def self_introduction(random: Random, count: int, evaluation: bool) -> Document:
     """One sentence in the first person: clauses joined by commas and `and`."""
     known = _record(random, {key: fact for key, fact in ME.items() if fact.parts}, count, evaluation)
     clauses = [phrasing(random, fact.parts, evaluation).format(spoken(random, value)) for fact, value in known.values()]
-    clauses = [clause.removeprefix("and ") for clause in clauses]
+    clauses = [articled(clause.removeprefix("and ")) for clause in clauses]
     last = random.choice((" and ", " and ", ", and ", ", "))
     text = last.join((", ".join(clauses[:-1]), clauses[-1])) if len(clauses) > 1 else clauses[0]
     text = random.choice(("", "", "", "Hello, ", "Hi, ")) + text
@@ -528,7 +532,7 @@ def _fields(random: Random, document: Document, most: int) -> tuple[dict[str, An
         spare = [(name, fact) for frame in FRAMES for name, fact in frame.items()]
         said = {id(fact) for fact, _ in document.known.values()}
         made = {fact.make for fact, _ in document.known.values()}
-        for _, fact in random.sample(spare, random.randint(1, 2)):
+        for _, fact in random.sample(spare, max(0, min(random.randint(1, 2), most - len(keys)))):
             key = fact.keys.split()[0]
             if id(fact) not in said and fact.make not in made and key not in document.known:
                 absent[key] = fact

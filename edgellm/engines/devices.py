@@ -1,4 +1,4 @@
-"""Which GPUs the installed llama.cpp build can use, asked in a child process: on a broken driver, C code hangs or crashes.
+"""Which GPUs the installed llama.cpp build can use, asked in a child process: broken drivers hang, or crash.
 
 `python -m edgellm.engines.devices` prints the answer as one line of JSON. It knows nothing about models or plans.
 """

@@ -1,7 +1,7 @@
 """llama.cpp's own answer to "how many bytes?": it builds the real graphs for a plan and allocates nothing.
 
 The file may be a header alone, lengthened by a hole to its full size. `measure` runs in a child process, because an
-assertion in C ends the process, and a GPU context made for asking would stay. It knows plans, not how they are made.
+assertion in C ends the process, and a GPU context made for asking would stay. Linux only: it reads a C++ map.
 """
 
 from __future__ import annotations
@@ -11,16 +11,23 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgellm.engines.devices import low_level, symbol
-from edgellm.errors import EngineCrashed, EngineFailed
-from edgellm.plan import Plan
+from edgellm.errors import DoesNotFit, EngineCrashed, EngineFailed
+from edgellm.plan import Plan, Wish, fit, weighed
+
+if TYPE_CHECKING:
+    from edgellm.gguf import Header
+    from edgellm.hardware import Machine
 
 KV_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 8}  # ggml.h, enum ggml_type
 _TIMEOUT_S = 60.0
+_TRIES = 3
+_SLACK = 1.02  # buffers grow a little with the layers that a tighter estimate admits
 _BREAKDOWN = "_Z26llama_get_memory_breakdownPK13llama_context"  # llama-ext.h; exported, not in the C API
 
 
@@ -56,6 +63,47 @@ def measure(path: str, plan: Plan, timeout_s: float = _TIMEOUT_S) -> list[Bytes]
     if isinstance(answer, str):
         raise EngineFailed(answer)
     return [Bytes(*row) for row in answer]
+
+
+Weigh = Callable[[Plan], Sequence[Bytes]]
+
+
+def settle(header: Header, machine: Machine, wish: Wish | None = None, *, weigh: Weigh | None = None) -> Plan:
+    """Fit, let llama.cpp weigh the plan, and give what the estimate had left over to more layers.
+
+    The numbers of the plan that comes back are llama.cpp's own. `weigh` defaults to `measure` on the header's file.
+    Raises what `fit` and `measure` raise.
+    """
+    wish = wish or Wish()
+    weigh = weigh or partial(measure, header.path)
+    plan = fit(header, machine, wish)
+    if not any(device.used_bytes for device in plan.devices):
+        return plan  # nothing on a GPU: nothing that could run over
+    exact, scratch = _weighed(plan, weigh)
+    whole = plan.gpu_layers > header.layers and not plan.tensor_overrides
+    if exact and (whole or wish.gpu_layers != "auto"):
+        return exact
+    for _ in range(_TRIES):
+        tighter = fit(header, machine, replace(wish, scratch=scratch))
+        better, seen = _weighed(tighter, weigh)
+        if better is not None:
+            return better
+        if exact is not None:
+            return exact
+        scratch *= max(1.1, seen)
+    device = max(plan.devices, key=lambda device: device.used_bytes)
+    raise DoesNotFit("llama.cpp needs more GPU memory than there is.", device.used_bytes, device.free_bytes)
+
+
+def _weighed(plan: Plan, weigh: Weigh) -> tuple[Plan | None, float]:
+    """Return the plan with llama.cpp's own numbers (None: they do not fit), and its compute buffers by our estimate."""
+    measured = {row.buffer: (row.weights_bytes, row.kv_bytes, row.compute_bytes) for row in weigh(plan)}
+    shares = [
+        measured[device.device][2] / device.compute_bytes
+        for device in plan.devices
+        if device.device in measured and device.compute_bytes
+    ]
+    return weighed(plan, measured), max(shares, default=1.0) * _SLACK
 
 
 def model_parameters(lib: Any, plan: Mapping[str, Any], keep: list[Any]) -> Any:

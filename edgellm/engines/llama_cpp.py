@@ -115,7 +115,9 @@ class LlamaCpp:
             if status == 2:
                 self._flag[0] = b"\0"
                 raise Stopped
-            raise EngineFailed(f"llama.cpp could not decode {self._batch.n_tokens} tokens (code {status}){self._why()}.")
+            raise EngineFailed(
+                f"llama.cpp could not decode {self._batch.n_tokens} tokens (code {status}){self._why()}."
+            )
         for feed in feeds:
             self._held[feed.slot] += len(feed.tokens)
         return [self._rows(first, rows) for first, rows in wanted]

@@ -43,7 +43,7 @@ class Script:
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Script:
         """Build a script from JSON data; unknown keys are errors."""
-        unknown = set(data) - {field for field in cls.__slots__}
+        unknown = set(data) - set(cls.__slots__)
         if unknown:
             raise UsageError(f"unknown keys in the script: {', '.join(sorted(unknown))}.")
         return cls(**{**data, "rules": tuple(Rule(**rule) for rule in data.get("rules", ()))})

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgellm.errors import EdgeError
-from edgellm.repl import commands, keys, session
+from edgellm.repl import commands, keys, session, table
 from edgellm.repl.chat import Chat
 from edgellm.repl.loading import Loading, Opener
 from edgellm.repl.show import Screen
@@ -56,7 +56,7 @@ def run(opener: Opener, wishes: Wishes) -> int:
     )
     try:
         lines = keys.lines(
-            lambda text: commands.complete(chat, text),
+            lambda text: table.complete(chat, text),
             lambda: _history(screen) if folder else None,
             interactive=screen.interactive,
         )
@@ -88,7 +88,7 @@ def _converse(chat: Chat, lines: keys.Lines) -> None:
             line = lines.read(chat.loading, chat.introduce) if not chat.introduced else lines.read()
             hinted = False
             _obey(chat, line)
-        except (EOFError, commands.Leave):
+        except (EOFError, table.Leave):
             return
         except KeyboardInterrupt:
             if not chat.screen.interactive:
@@ -106,8 +106,8 @@ def _converse(chat: Chat, lines: keys.Lines) -> None:
 def _obey(chat: Chat, line: str) -> None:
     """Send a message, or do what a command says."""
     try:
-        if commands.meant(line):
-            commands.perform(chat, line)
+        if table.meant(line):
+            table.perform(chat, line)
         else:
             if not chat.introduced:
                 chat.introduce()

@@ -246,8 +246,11 @@ class Chat:
     def _drop(self, at_least: int = 0) -> bool:
         """Leave out the oldest turns until question and answer have room; says so, and whether it dropped any."""
         turns, before = len(self.transcript.turns), self.skipped
-        room = self.context - min(self.sampling.max_tokens, self.context // 4)
-        while self.skipped < turns and (self.skipped - before < at_least or _bytes(self.messages()) * self.rate > room):
+        room = (self.context - min(self.sampling.max_tokens, self.context // 4)) / self.rate
+        size = _bytes(self.messages())
+        while self.skipped < turns and (self.skipped - before < at_least or size > room):
+            turn = self.transcript.turns[self.skipped]
+            size -= _bytes((Message("user", turn.user), Message("assistant", spoken(turn.assistant))))
             self.skipped += 1
         dropped = self.skipped - before
         if dropped:

@@ -1,143 +1,26 @@
-"""The commands of a chat, as one table: help, completion and suggestions come from it, and so does what they do."""
+"""What every command of a chat does; each puts itself into the table."""
 
 from __future__ import annotations
 
-import difflib
-import os
-import stat
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgellm.errors import UsageError
-from edgellm.repl import session
+from edgellm.repl import choices, session
 from edgellm.repl.chat import OVERFLOW, Chat
 from edgellm.repl.introduce import facts
-from edgellm.repl.settings import FIELDS, SWITCHES, change, shown, values
+from edgellm.repl.reading import text_file
+from edgellm.repl.settings import change, shown, values
 from edgellm.repl.show import gib, spoken
+from edgellm.repl.table import ALIASES, COMMANDS, Leave, command
 
 if TYPE_CHECKING:
     from edgellm.model import Model
 
-Run = Callable[[Chat, str], None]
-Choices = Callable[[Chat, str], Iterable[str]]
-
-# More than this is no text that someone wants to chat about, and would not fit any context.
-_READ_BYTES = 16 << 20
-_KINDS = {b"%PDF": "a PDF", b"PK\x03\x04": "a ZIP or Office file", b"\x89PNG": "an image", b"\xff\xd8\xff": "an image"}
-
-
-class Leave(Exception):
-    """The person wants to go."""
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A word after a slash: what may follow it, what it does, and how Tab completes its argument."""
-
-    name: str
-    usage: str
-    words: str
-    run: Run
-    choices: Choices | None = None
-
-
-COMMANDS: dict[str, Command] = {}
-ALIASES = {"?": "help", "quit": "exit", "bye": "exit", "regen": "retry", "load": "resume"}
-
-
-def command(name: str, usage: str, words: str, choices: Choices | None = None) -> Callable[[Run], Run]:
-    """Put a function into the table."""
-
-    def register(run: Run) -> Run:
-        COMMANDS[name] = Command(name, usage, words, run, choices)
-        return run
-
-    return register
-
-
-def meant(line: str) -> bool:
-    """Say whether a line is a command: it begins with a slash, and is no pasted text that happens to."""
-    return line.startswith("/") and ("\n" not in line or _split(line)[0] in COMMANDS)
-
-
-def perform(chat: Chat, line: str) -> None:
-    """Do what a command's line says. Raises UsageError for an unknown command, Leave for /exit."""
-    name, argument = _split(line)
-    if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=3, cutoff=0.5)
-        near += [other for other in COMMANDS if name and other.startswith(name) and other not in near]
-        cure = f"Did you mean {' or '.join('/' + one for one in near)}?" if near else "/help lists all of them."
-        raise UsageError(f"there is no command /{name}. {cure} A blank before the slash sends the line as a message.")
-    COMMANDS[name].run(chat, argument)
-
-
-def _split(line: str) -> tuple[str, str]:
-    name, _, argument = line[1:].strip().partition(" ")
-    return ALIASES.get(name.lower(), name.lower()), argument.strip()
-
-
-def complete(chat: Chat, text: str) -> list[tuple[str, str]]:
-    """Complete the text before the cursor: (what to put in place of its last word, what it means)."""
-    if not text.startswith("/") or "\n" in text:
-        return []
-    name, blank, argument = text[1:].partition(" ")
-    if not blank:
-        return [(f"/{one.name}", one.words) for one in COMMANDS.values() if one.name.startswith(name.lower())]
-    found = COMMANDS.get(ALIASES.get(name, name))
-    if found is None or found.choices is None:
-        return []
-    word = argument.rpartition(" ")[2] if found.choices is not _files else argument
-    return [(choice, "") for choice in found.choices(chat, argument) if choice.startswith(word)]
-
-
-# Completion of arguments.
-
-
-def _files(chat: Chat, argument: str) -> list[str]:  # noqa: ARG001 - the shape of a completion
-    """List what a typed path may go on as; folders end in a separator."""
-    head, tail = os.path.split(argument)
-    try:
-        with os.scandir(os.path.expanduser(head) or ".") as entries:
-            found = [(one.name, one.is_dir()) for one in entries if one.name.startswith(tail)]
-    except OSError:
-        return []
-    hidden = tail.startswith(".")
-    return sorted(
-        os.path.join(head, name) + (os.sep if folder else "")
-        for name, folder in found
-        if hidden or not name.startswith(".")
-    )
-
-
-def _models(chat: Chat, argument: str) -> list[str]:
-    from edgellm import catalog
-
-    return [*(entry.name for entry in catalog.entries()), *(_files(chat, argument) if argument else [])]
-
-
-def _conversations(chat: Chat, argument: str) -> list[str]:  # noqa: ARG001
-    return session.names(session.folder())
-
-
-def _settings(chat: Chat, argument: str) -> list[str]:  # noqa: ARG001
-    name, blank, _ = argument.partition(" ")
-    return list(SWITCHES.get(name, ())) if blank else [*FIELDS, *SWITCHES]
-
-
-def _languages(chat: Chat, argument: str) -> list[str]:  # noqa: ARG001
-    from edgellm.tasks.translate import LANGUAGES
-
-    return [] if " " in argument else sorted(LANGUAGES)
-
 
 def _names(chat: Chat, argument: str) -> list[str]:  # noqa: ARG001
     return list(COMMANDS)
-
-
-def _words(*words: str) -> Choices:
-    return lambda chat, argument: words  # noqa: ARG005
 
 
 # Talking.
@@ -169,6 +52,8 @@ def _retry(chat: Chat, argument: str) -> None:  # noqa: ARG001
         transcript.undo()
         chat.changed()
         transcript.ask(question)
+    if chat.sampling.temperature == 0 or chat.sampling.seed is not None:
+        chat.screen.note("temperature 0 or a fixed seed: expect the same answer, /set changes that.")
     chat.attend()
 
 
@@ -211,14 +96,14 @@ def _clear(chat: Chat, argument: str) -> None:  # noqa: ARG001
     chat.screen.note(f"A new conversation.{kept}")
 
 
-@command("read", "FILE", "put a text file in with your next message; - takes it out again", _files)
+@command("read", "FILE", "put a text file in with your next message; - takes it out again", choices.files)
 def _read(chat: Chat, argument: str) -> None:
     if argument == "-":
         chat.attached.clear()
         chat.screen.note("no file goes in with your next message.")
         return
     if argument:
-        name, text = _text_file(argument)
+        name, text = text_file(argument)
         chat.attached[name] = text
     if not chat.attached:
         raise UsageError("name a text file: /read notes.md")
@@ -232,7 +117,7 @@ def _read(chat: Chat, argument: str) -> None:
             chat.screen.warn("That is more than the context holds: /summarize may take it, a message will not.")
 
 
-@command("copy", "[code]", "copy the last answer, or its last block of code", _words("code"))
+@command("copy", "[code]", "copy the last answer, or its last block of code", choices.words("code"))
 def _copy(chat: Chat, argument: str) -> None:
     from edgellm.repl import clipboard
 
@@ -247,7 +132,9 @@ def _copy(chat: Chat, argument: str) -> None:
 # Tasks: they answer beside the conversation and do not change it.
 
 
-@command("translate", "LANGUAGE [TEXT]", "translate TEXT, the file that was read, or the last answer", _languages)
+@command(
+    "translate", "LANGUAGE [TEXT]", "translate TEXT, the file that was read, or the last answer", choices.languages
+)
 def _translate(chat: Chat, argument: str) -> None:
     language, _, text = argument.partition(" ")
     if not language:
@@ -299,7 +186,7 @@ def _last_answer(chat: Chat) -> str:
 # How it answers.
 
 
-@command("model", "[NAME]", "say which model answers, or go on with another one", _models)
+@command("model", "[NAME]", "say which model answers, or go on with another one", choices.models)
 def _model(chat: Chat, argument: str) -> None:
     if argument:
         chat.exchange(argument)
@@ -316,7 +203,7 @@ def _system(chat: Chat, argument: str) -> None:
         chat.screen.note("The safety prompt stands before it: /safe off takes it away.")
 
 
-@command("safe", "[on | off]", "put a safety prompt before the system prompt", _words("on", "off"))
+@command("safe", "[on | off]", "put a safety prompt before the system prompt", choices.words("on", "off"))
 def _safe(chat: Chat, argument: str) -> None:
     if argument not in ("", "on", "off"):
         raise UsageError(f"/safe is on or off, not {argument!r}.")
@@ -324,7 +211,7 @@ def _safe(chat: Chat, argument: str) -> None:
     chat.screen.say(f"The safety prompt is {'on' if chat.safe else 'off'}.")
 
 
-@command("set", "[NAME VALUE]", "show or change how answers are made", _settings)
+@command("set", "[NAME VALUE]", "show or change how answers are made", choices.settings)
 def _set(chat: Chat, argument: str) -> None:
     name, _, value = argument.partition(" ")
     if not name:
@@ -356,7 +243,7 @@ def _plan(chat: Chat, argument: str) -> None:  # noqa: ARG001
         )
         for device in plan.devices
     ]
-    chat.screen.columns([*rows, ("RAM", gib(plan.host_bytes))])
+    chat.screen.columns(rows)
 
 
 @command("stats", "", "tokens and speed of this sitting")
@@ -402,7 +289,7 @@ def _save(chat: Chat, argument: str) -> None:
     chat.screen.say(f"{transcript.name}: {state}, in {transcript.path}")
 
 
-@command("resume", "[NAME]", "go on with a saved conversation, by default the latest other one", _conversations)
+@command("resume", "[NAME]", "go on with a saved conversation, by default the latest other one", choices.conversations)
 def _resume(chat: Chat, argument: str) -> None:
     folder = session.folder()
     name = argument or next((one for one in session.names(folder) if one != chat.transcript.name), "")
@@ -434,7 +321,7 @@ def _branch(chat: Chat, argument: str) -> None:
     chat.screen.note(f"{chat.transcript.name} goes on from here; {old.name} stays as it is.")
 
 
-@command("export", "FILE", "write the conversation to a .md or .json file", _files)
+@command("export", "FILE", "write the conversation to a .md or .json file", choices.files)
 def _export(chat: Chat, argument: str) -> None:
     from edgellm.repl.export import written
 
@@ -469,44 +356,6 @@ def recall(chat: Chat) -> None:
         chat.screen.warn(
             f"Your last message was not answered: /retry sends it again. It was: {transcript.pending[:200]}"
         )
-
-
-def _text_file(name: str) -> tuple[str, str]:
-    """Read a text file. Raises UsageError in one sentence for everything that is not one."""
-    path = Path(name).expanduser()
-    try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):
-            raise UsageError(f"{path} is {'a folder' if path.is_dir() else 'no ordinary file'}: name a text file.")
-        if about.st_size > _READ_BYTES:
-            raise UsageError(f"{path} has {gib(about.st_size)}: no more than {gib(_READ_BYTES)} can be read.")
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}.") from error
-    except ValueError as error:  # a NUL in the name
-        raise UsageError(f"cannot read {name!r}: {error}.") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(_no_text(path, data, error.start)) from error
-    if "\0" in text:
-        raise UsageError(_no_text(path, data, text.index("\0")))
-    if not text.strip():
-        raise UsageError(f"{path} is empty.")
-    return path.name, text
-
-
-def _no_text(path: Path, data: bytes, at: int) -> str:
-    kinds = {
-        b"%PDF": "a PDF",
-        b"PK\x03\x04": "a ZIP or Office document",
-        b"\x89PNG": "an image",
-        b"\xff\xd8\xff": "an image",
-    }
-    kind = next((words for magic, words in kinds.items() if data.startswith(magic)), None)
-    if kind:
-        return f"{path} is {kind}, which cannot be read here: save its text as .txt or .md first."
-    return f"{path} is not UTF-8 text (byte {at:,}): convert it first."
 
 
 def _number(text: str, name: str) -> int:

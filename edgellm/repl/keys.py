@@ -54,6 +54,8 @@ class Piped:
         raise UsageError("without a terminal, give the new text: /edit TEXT")
 
     def _line(self) -> str:
+        if sys.stdin and sys.stdin.isatty():  # the answers go elsewhere
+            print("> ", end="", file=sys.stderr, flush=True)
         data = sys.stdin.buffer.readline() if sys.stdin else b""
         if not data:
             raise EOFError

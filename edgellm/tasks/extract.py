@@ -47,7 +47,9 @@ def fields(short: str) -> dict[str, Any]:
         kind = found and (found["items"] or found["kind"] or "str")
         if not found or kind not in _TYPES:
             known = ", ".join(sorted(set(_TYPES) - {"string", "integer", "number", "boolean", "text"}))
-            raise UsageError(f"cannot read field {part!r}: write `name`, `name TYPE`, `name [TYPE]` or `name?`, with TYPE one of {known}.")
+            raise UsageError(
+                f"cannot read field {part!r}: write `name`, `name TYPE`, `name [TYPE]` or `name?`, with TYPE one of {known}."
+            )
         if found["name"] in properties:
             raise UsageError(f"field {found['name']!r} is named twice.")
         one: dict[str, Any] = {"type": _TYPES[kind]}
@@ -96,7 +98,9 @@ def read(reply: Reply, schema: Schema) -> Any:
     except json.JSONDecodeError as error:
         raise InvalidOutput(f"the answer is not JSON: {error}.", reply.text) from error
     except jsonschema.ValidationError as error:
-        raise InvalidOutput(f"the answer breaks the schema at {error.json_path}: {error.message}.", reply.text) from error
+        raise InvalidOutput(
+            f"the answer breaks the schema at {error.json_path}: {error.message}.", reply.text
+        ) from error
     return value
 
 
@@ -122,7 +126,9 @@ def _wanted(schema: Schema) -> tuple[str, bool]:
 
 def _flat(one: Schema) -> bool:
     items = one.get("items", {})
-    return bool(_kinds(one)) and "object" not in _kinds(one) and isinstance(items, Mapping) and (not items or _flat(items))
+    return (
+        bool(_kinds(one)) and "object" not in _kinds(one) and isinstance(items, Mapping) and (not items or _flat(items))
+    )
 
 
 def _kinds(one: Schema) -> list[str]:

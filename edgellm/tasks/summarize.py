@@ -12,9 +12,7 @@ from edgellm.sampling import Sampling
 GREEDY = Sampling(temperature=0.0)
 
 
-def ask(
-    text: str, *, sentences: int | None = None, words: int | None = None, sampling: Sampling = GREEDY
-) -> Prompt:
+def ask(text: str, *, sentences: int | None = None, words: int | None = None, sampling: Sampling = GREEDY) -> Prompt:
     """Build the prompt; without a length, two sentences."""
     if sentences is not None and words is not None:
         raise UsageError("give sentences or words, not both.")
