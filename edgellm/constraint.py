@@ -24,7 +24,7 @@ Logits = npt.NDArray[np.float32]
 # serde_json, which reads the grammar, stops at 128 levels; every schema level takes one or two of them.
 _MAX_DEPTH = 100
 _MAX_NODES = 200_000
-_MAX_PATTERNS = 12
+_MAX_LEVELS, _MAX_PATTERNS = 1_000, 12
 # Earley items in one row: the default of 2,000 refuses an object with 600 optional properties. 20 items cost 1 us.
 _ROW_ITEMS, _STEP_ITEMS = 20_000, 200_000
 # Formats of OpenAPI and pydantic that name a use or a type and restrict no text; any other is enforced or refused.
@@ -248,7 +248,11 @@ def _root(schema: Mapping[str, Any] | bool) -> dict[str, Any]:
         raise SchemaUnsupported(f"a JSON Schema is an object or a boolean, not {type(schema).__name__}.")
     plain: dict[str, Any] = _plain(schema, "", 0, [0])
     _tidy(plain)
-    _check_patterns(plain)
+    try:
+        _check_levels(plain)
+        _check_patterns(plain)
+    except RecursionError as error:
+        raise SchemaUnsupported("the schema is nested too deeply, counting what it refers to.") from error
     plain.pop("x-guidance", None)  # llguidance's own switches, one of which ignores keywords
     return plain
 
@@ -294,6 +298,29 @@ def _tidy(schema: Any) -> None:
         _tidy(child)
 
 
+def _check_levels(schema: dict[str, Any]) -> None:
+    """Refuse what llguidance could only compile with a deeper stack than it has: it crashes, and takes the process along.
+
+    Counts the levels of the schema and of everything that is referred to, as if each stood inside the one before.
+    """
+    heights: dict[int, int] = {}
+
+    def height(part: Any) -> int:
+        heights[id(part)] = 1 + max((height(child) for _, child in _children(part)), default=0)
+        return heights[id(part)]
+
+    levels, todo, seen = height(schema), [schema], {id(schema)}
+    while todo:
+        part = todo.pop()
+        todo += [child for _, child in _children(part)]
+        target = _behind(schema, part.get("$ref")) if isinstance(part, dict) else None
+        if target is not None and id(target) not in seen:
+            seen.add(id(target))
+            levels += heights.get(id(target)) or height(target)
+    if levels > _MAX_LEVELS:
+        raise SchemaUnsupported(f"the schema has {levels:,} levels with all it refers to, more than {_MAX_LEVELS:,}.")
+
+
 def _check_patterns(schema: dict[str, Any]) -> None:
     """Refuse texts that must match many patterns at once: finding out whether one exists doubles with each."""
     counts: dict[int, int] = {}
@@ -312,7 +339,7 @@ def _check_patterns(schema: dict[str, Any]) -> None:
         pointer, part = todo.pop()
         if count(part) > _MAX_PATTERNS:
             raise SchemaUnsupported(
-                f"a text at {pointer or 'the root'} must match {count(part)} patterns at once, more than {_MAX_PATTERNS}.",
+                f"a text at {pointer or 'the root'} must match more than {_MAX_PATTERNS} patterns at once.",
                 pointer,
             )
         todo += [(pointer + step, child) for step, child in _children(part)]
@@ -405,7 +432,10 @@ class _Search:
 
     def find(self) -> tuple[str, dict[str, Any]]:
         """Return the pointer and the subschema; the root when nothing smaller is to blame."""
-        return self._within("", self._schema) or ("", self._schema)
+        try:
+            return self._within("", self._schema) or ("", self._schema)
+        except RecursionError:
+            return "", self._schema
 
     def _within(self, pointer: str, part: Any) -> tuple[str, dict[str, Any]] | None:
         if not isinstance(part, dict) or time.monotonic() > self._until:
@@ -415,7 +445,7 @@ class _Search:
                 return found
         if not pointer or _matcher({**part, **self._shared}, self._tokenizer).get_error() != self._message:
             return None
-        reference = part.get("$ref")
+        reference = str(part.get("$ref"))
         target = _behind(self._schema, reference)
         if target is None or reference in self._followed:
             return pointer, part

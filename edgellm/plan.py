@@ -42,6 +42,7 @@ _MARGIN_BYTES = {"Metal": 128 * MIB, "CUDA": 512 * MIB, "ROCm": 512 * MIB, "NVML
 _OTHER_MARGIN_BYTES = 256 * MIB
 _ANY_GPU = Device("GPU", "", "gpu", 0, 0, "")  # to weigh layers where there is no GPU
 _SMALLER_CONTEXTS = (32768, 16384, 8192, 4096, 2048, 1024, 512)
+_TINY_BYTES = 48 * MIB  # measured: at 10 MB of weights a second thread gains nothing, and loses much on a busy machine
 _PROCESS_BYTES = 128 * MIB  # Python, libraries and the model's vocabulary in the worker
 
 
@@ -166,6 +167,12 @@ class _Case:
     def devices(self) -> tuple[Device, ...]:
         """GPUs that may be used."""
         return self.machine.devices if self.machine.offload and self.wish.gpu_layers != 0 else ()
+
+    @property
+    def threads(self) -> int:
+        """CPU threads: the fast cores, but one where the threads would wait for each other longer than they compute."""
+        tiny = self.header.tensor_bytes < _TINY_BYTES
+        return self.wish.threads or (1 if tiny else max(1, self.machine.performance_cores))
 
     @property
     def context(self) -> int:
@@ -374,15 +381,14 @@ class _Case:
     def plan(self, layout: Layout, place: Placement) -> Plan:
         """Write the decision down."""
         on_gpus = len(place.placed) + (place.output is not None)
-        fast = max(1, self.machine.performance_cores)
         host = host_share(self.body, layout, place)
         return Plan(
             gpu_layers=on_gpus,
             context=self.context,
             cells=layout.cells,
             slots=layout.slots,
-            threads=self.wish.threads or fast,
-            threads_batch=self.wish.threads or fast,
+            threads=self.threads,
+            threads_batch=self.threads,
             batch=max(layout.ubatch, layout.slots),
             ubatch=layout.ubatch,
             kv_type=layout.kv_type,
@@ -431,7 +437,7 @@ class _Case:
         )
 
     def _where(self, place: Placement) -> str:
-        threads = _count(self.wish.threads or max(1, self.machine.performance_cores), "thread")
+        threads = _count(self.threads, "thread")
         on_gpus = len(place.placed) + (place.output is not None)
         if not self.devices:
             why = "no GPU that llama.cpp can use" if self.wish.gpu_layers != 0 else "no GPU, as asked"

@@ -107,10 +107,14 @@ def _penalize(logits: npt.NDArray[np.float32], recent: list[int], penalty: float
 
 
 def _candidates(logits: npt.NDArray[np.float32], top: float, sampling: Sampling) -> npt.NDArray[np.intp]:
-    """Ids that survive top-k, top-p and min-p, the likeliest first where an order was needed."""
+    """Ids that survive top-k, top-p and min-p."""
     import numpy as np
 
-    ids = _top_k(logits, top, sampling.top_k) if sampling.top_k else np.flatnonzero(logits > -np.inf)
+    if sampling.top_k:
+        ids = _near(logits, top, lambda near: near.size >= sampling.top_k)
+        ids = _largest(logits, ids, sampling.top_k)
+    else:
+        ids = np.flatnonzero(logits > -np.inf)
     if sampling.top_p < 1.0:
         ids = _top_p(logits, ids, top, sampling.top_p)
     if sampling.min_p > 0.0:
@@ -118,11 +122,24 @@ def _candidates(logits: npt.NDArray[np.float32], top: float, sampling: Sampling)
     return ids
 
 
-def _top_k(logits: npt.NDArray[np.float32], top: float, count: int) -> npt.NDArray[np.intp]:
-    """Ids of the `count` largest logits; equal ones at the edge by lower id."""
+def _top_p(logits: npt.NDArray[np.float32], ids: npt.NDArray[np.intp], top: float, mass: float) -> npt.NDArray[np.intp]:
+    """The smallest set of likeliest ids whose probability reaches `mass`; at least one."""
     import numpy as np
 
-    ids = _near(logits, top, lambda near: near.size >= count)
+    found = logits[ids]
+    weights = np.exp(found.astype(np.float64) - top)
+    wanted = mass * weights.sum()
+    # Sort only those near the top, when they hold the wanted mass; and values, not ids: that is 10 times faster.
+    near = _near(found, top, lambda near: weights[near].sum() >= wanted)
+    falling = np.sort(found[near])[::-1]
+    count = np.exp(falling.astype(np.float64) - top).cumsum().searchsorted(wanted) + 1
+    return _largest(logits, ids[near], int(count))
+
+
+def _largest(logits: npt.NDArray[np.float32], ids: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.intp]:
+    """The `count` ids with the largest logits; of equal ones at the edge, the lower."""
+    import numpy as np
+
     if ids.size <= count:
         return ids
     found = logits[ids]
@@ -131,26 +148,14 @@ def _top_k(logits: npt.NDArray[np.float32], top: float, count: int) -> npt.NDArr
     return np.concatenate((above, ids[found == edge][: count - above.size]))
 
 
-def _top_p(logits: npt.NDArray[np.float32], ids: npt.NDArray[np.intp], top: float, mass: float) -> npt.NDArray[np.intp]:
-    """The smallest set of likeliest ids whose probability reaches `mass`; at least one."""
-    import numpy as np
-
-    found = logits[ids].astype(np.float64)
-    weights = np.exp(found - top)
-    wanted = mass * weights.sum()
-    # Sorting 150,000 logits takes 10 ms: sort only those near the top, when they hold the wanted mass.
-    near = _near(found, top, lambda near: weights[near].sum() >= wanted)
-    order = near[np.lexsort((ids[near], -found[near]))]
-    last = int(weights[order].cumsum().searchsorted(wanted))
-    return ids[order[: last + 1]]
-
-
-def _near(values: npt.NDArray[Any], top: float, enough: Callable[[npt.NDArray[np.intp]], bool]) -> npt.NDArray[np.intp]:
+def _near(
+    values: npt.NDArray[np.float32], top: float, enough: Callable[[npt.NDArray[np.intp]], bool]
+) -> npt.NDArray[np.intp]:
     """Indices of the values within a distance of the top that is enough, or of all that are not refused."""
     import numpy as np
 
     for distance in (6.0, 14.0):
-        near = np.flatnonzero(values >= top - distance)
+        near = np.flatnonzero(values >= np.float32(top - distance))
         if enough(near):
             return near
     return np.flatnonzero(values > -np.inf)

@@ -103,11 +103,10 @@ class Meter:
 
     def made(self, value: Any) -> Any:
         """Pay for a new value, and refuse one that is too large."""
-        if isinstance(value, (str, list, tuple, dict)):
-            self.charge(1 + len(value) // 64)
-            if len(value) > _VALUE_CHARS:
-                raise Exhausted("it builds a value that is too long")
-        elif isinstance(value, int) and value.bit_length() > _NUMBER_BITS:
+        self.charge(1 + _size(value) // 64)
+        if _size(value) > _VALUE_CHARS:
+            raise Exhausted("it builds a value that is too long")
+        if isinstance(value, int) and value.bit_length() > _NUMBER_BITS:
             raise Exhausted("it computes a number that is too large")
         return value
 

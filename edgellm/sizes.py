@@ -7,10 +7,11 @@ llama.cpp's own allocator. It knows sizes only: what to choose is decided in `pl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from edgellm.gguf import Header, Tensor
@@ -69,8 +70,8 @@ class Layout:
 
     @property
     def tokens(self) -> int:
-        """Tokens in the biggest graph: src/llama-context.cpp, sched_reserve."""
-        return min(self.cells, self.ubatch)
+        """Tokens in the biggest graph, as many for each slot: src/llama-context.cpp, sched_reserve and graph_reserve."""
+        return padded(min(self.cells, self.ubatch), self.slots)
 
     def window_cells(self, window: int) -> int:
         """Return the cells of the sliding-window layers: src/llama-kv-cache-iswa.cpp."""
@@ -96,7 +97,7 @@ class Layer:
     returning: int  # elements a token that go back to a cache in RAM: keys and values, with the queries where fused
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Anatomy:
     """What a model's header says about its memory."""
 
@@ -111,6 +112,47 @@ class Anatomy:
     body: tuple[tuple[Tensor, ...], ...]  # one entry a layer
     output: tuple[Tensor, ...]
     shared: tuple[Tensor, ...]  # copied to wherever a layer that uses them lies
+
+    @cached_property
+    def kinds(self) -> tuple[int, ...]:
+        """For every layer, the first layer that is like it: sums over a hundred layers become sums over two or three."""
+        first: dict[Layer, int] = {}
+        return tuple(first.setdefault(layer, index) for index, layer in enumerate(self.layers))
+
+    @cached_property
+    def home(self) -> Mapping[str, int]:
+        """The layer of every tensor in a layer."""
+        return {tensor.name: index for index, tensors in enumerate(self.body) for tensor in tensors}
+
+    @cached_property
+    def widest(self) -> tuple[int, ...]:
+        """Bytes of the biggest tensor of every layer."""
+        return tuple(max((tensor.bytes for tensor in tensors), default=0) for tensors in self.body)
+
+    @cached_property
+    def scales(self) -> dict[tuple[int, bool], Scale]:
+        """What tensors take in buffers of a kind, remembered."""
+        return {}
+
+    def scale(self, alignment_bytes: int, row_padding: bool) -> Scale:
+        """Weigh all tensors for buffers of this kind."""
+        key = (alignment_bytes, row_padding)
+        if key not in self.scales:
+            tensors = [*self.input, *self.output, *self.shared, *(t for layer in self.body for t in layer)]
+            each = {tensor.name: tensor_bytes(tensor, alignment_bytes, row_padding) for tensor in tensors}
+            self.scales[key] = Scale(each, tuple(sum(each[t.name] for t in layer) for layer in self.body))
+        return self.scales[key]
+
+    def count(self, layers: Iterable[int]) -> Counter[int]:
+        """Count layers by kind."""
+        return Counter(self.kinds[index] for index in layers)
+
+
+class Scale(NamedTuple):
+    """Bytes in buffers of one kind."""
+
+    tensors: Mapping[str, int]
+    layers: tuple[int, ...]
 
 
 def anatomy(header: Header) -> Anatomy:
@@ -200,8 +242,8 @@ def _layers(header: Header, body: Sequence[Sequence[Tensor]]) -> Iterable[Layer]
             windowed=windowed,
             attends=index < with_cache and (not recurrent or name == "falcon-h1"),
             state=_state(header) if recurrent else (0, 0),
-            dense=_ffn_width(tensor for tensor in tensors if not is_expert(tensor.name)),
-            routed=_ffn_width(tensor for tensor in tensors if is_expert(tensor.name)),
+            dense=_ffn_width([tensor for tensor in tensors if not is_expert(tensor.name)]),
+            routed=_ffn_width([tensor for tensor in tensors if is_expert(tensor.name)]),
             biased=any(tensor.name.endswith(".bias") for tensor in tensors),
             returning=max([kv_heads[index] * (own_key + own_value), *fused]),
         )
@@ -259,10 +301,14 @@ def is_expert(name: str) -> bool:
     return bool(_EXPERT.search(name))
 
 
-def weights_bytes(tensors: Iterable[Tensor], alignment_bytes: int = _HOST_ALIGNMENT, row_padding: bool = False) -> int:
-    """Return the bytes of one buffer that holds these tensors; the same tensor twice counts once."""
-    once = {tensor.name: tensor for tensor in tensors}
-    return sum(tensor_bytes(tensor, alignment_bytes, row_padding) for tensor in once.values())
+def weights_bytes(
+    body: Anatomy, layers: Iterable[int], others: Iterable[Tensor], without: Set[str], scale: Scale
+) -> int:
+    """Return the bytes of one buffer with these layers and other tensors; the same tensor twice counts once."""
+    held = set(layers)
+    total = sum(scale.layers[index] for index in held)
+    total -= sum(scale.tensors[name] for name in without if body.home.get(name) in held)
+    return total + sum(scale.tensors[name] for name in {tensor.name for tensor in others} - without)
 
 
 # -- the KV cache ------------------------------------------------------------------------------------------------------
@@ -309,8 +355,8 @@ def compute_bytes(body: Anatomy, layout: Layout, layers: Iterable[int], *, outpu
     """
     tokens, outputs = layout.tokens, min(layout.tokens, layout.slots)
     stream = 4 * tokens * body.embedding
-    peak = 2 * stream + 4 * outputs * (body.vocab + 2 * body.embedding) if output else stream
-    for index in layers:
+    peak = 2 * stream + 4 * outputs * (body.vocab + 4 * body.embedding) if output else stream
+    for index in body.count(layers):
         peak = max(peak, _attention_bytes(body, index, layout), _feed_forward_bytes(body, index, layout))
     return copies * _inputs_bytes(body, layout) + (copies - 1) * stream + peak
 
@@ -345,9 +391,14 @@ def _feed_forward_bytes(body: Anatomy, index: int, layout: Layout) -> int:
     return 4 * layout.tokens * (max(3 * layer.dense, mixed) + around)
 
 
-def _ffn_width(tensors: Iterable[Tensor]) -> int:
-    """Return the width of a layer's feed-forward part, in elements a token and expert."""
-    return max((t.shape[1] for t in tensors if ".ffn_" in t.name and "_up" in t.name and len(t.shape) > 1), default=0)
+def _ffn_width(tensors: Sequence[Tensor]) -> int:
+    """Return the width of a layer's feed-forward part, in elements a token and expert, of which three live at once.
+
+    Without a gate of its own, the widest matrix holds both or there is none: twice its width is the most that lives.
+    """
+    ups = [t.shape[1] for t in tensors if ".ffn_" in t.name and "_up" in t.name and len(t.shape) > 1]
+    gated = any(".ffn_gate." in t.name or ".ffn_gate_exps." in t.name for t in tensors)
+    return max(ups, default=0) if gated else -(-2 * max(ups, default=0) // 3)
 
 
 def _passing_bytes(body: Anatomy, place: Placement, layout: Layout) -> int:
@@ -358,11 +409,11 @@ def _passing_bytes(body: Anatomy, place: Placement, layout: Layout) -> int:
     """
     if layout.tokens < _OFFLOAD_TOKENS:
         return 0
-    weights, cache = 0, 0
-    for index, tensors in enumerate(body.body):
-        here = index not in place.placed
-        weights = max([weights, *(t.bytes for t in tensors if here or t.name in place.in_ram)])
-        cache = max(cache, kv_bytes(body, index, layout) if here else 0)
+    here = [index for index in range(len(body.layers)) if index not in place.placed]
+    scale = body.scale(1, False)
+    moved = [scale.tensors[name] for name in place.in_ram if name in body.home]
+    weights = max([*moved, *(body.widest[index] for index in here)], default=0)
+    cache = max((kv_bytes(body, index, layout) for index in body.count(here)), default=0)
     return weights + weights // 4 + cache + cache // 2  # and room for the holes they leave
 
 
@@ -410,8 +461,7 @@ class Share:
 def device_share(body: Anatomy, layout: Layout, place: Placement, number: int, device: Device) -> Share:
     """Return what one GPU must hold under this placement."""
     layers, has_output = place.layers[number], place.output == number
-    tensors = [tensor for index in layers for tensor in body.body[index]] + list(body.shared if layers else ())
-    tensors += body.output if has_output else ()
+    others = (*(body.shared if layers else ()), *(body.output if has_output else ()))
     busy = set(layers) | (
         {len(body.layers) - 1} if has_output else set()
     )  # the output draws the last layer's end along
@@ -425,10 +475,10 @@ def device_share(body: Anatomy, layout: Layout, place: Placement, number: int, d
         compute += _passing_bytes(body, place, layout) if number == place.helper else _beside(body, place, layout)
     if device.row_padding and layout.kv_type != "f16":  # ggml-cuda/fattn.cu: attention wants one layer's cache in f16
         f16 = replace(layout, kv_type="f16")
-        compute += max((kv_bytes(body, index, f16) for index in busy), default=0)
+        compute += max((kv_bytes(body, index, f16) for index in body.count(busy)), default=0)
     return Share(
-        weights_bytes((t for t in tensors if t.name not in place.in_ram), device.alignment_bytes, device.row_padding),
-        sum(kv_bytes(body, index, layout, device.alignment_bytes) for index in layers),
+        weights_bytes(body, layers, others, place.in_ram, body.scale(device.alignment_bytes, device.row_padding)),
+        sum(n * kv_bytes(body, index, layout, device.alignment_bytes) for index, n in body.count(layers).items()),
         compute,
     )
 
@@ -436,12 +486,13 @@ def device_share(body: Anatomy, layout: Layout, place: Placement, number: int, d
 def host_share(body: Anatomy, layout: Layout, place: Placement) -> Share:
     """Return what RAM must hold: weights (pages of the file), cache and scratch of the layers that stay there."""
     here = [index for index in range(len(body.layers)) if index not in place.placed]
-    tensors = [*body.input, *(tensor for index in here for tensor in body.body[index])]
-    tensors += [tensor for index in place.placed for tensor in body.body[index] if tensor.name in place.in_ram]
-    tensors += [tensor for tensor in body.output if place.output is None or tensor.name in place.in_ram]
+    others = [*body.input, *(body.shared if here else ())]
+    others += [tensor for tensor in body.output if place.output is None or tensor.name in place.in_ram]
+    scale = body.scale(_HOST_ALIGNMENT, False)
+    moved = sum(scale.tensors[name] for name in place.in_ram if body.home.get(name) in place.placed)
     return Share(
-        weights_bytes([*tensors, *(body.shared if here else ())]),
-        sum(kv_bytes(body, index, layout, _HOST_ALIGNMENT) for index in here),
+        weights_bytes(body, here, others, frozenset(), scale) + moved,
+        sum(n * kv_bytes(body, index, layout, _HOST_ALIGNMENT) for index, n in body.count(here).items()),
         _host_compute_bytes(body, layout, place, sorted(_in_ram(body, place))),
     )
 
@@ -450,16 +501,13 @@ def _beside(body: Anatomy, place: Placement, layout: Layout) -> int:
     """Return room for the cache of a neighbour in RAM, whose attention a GPU draws to itself in mixed models."""
     if place.op_offload or not any(sum(layer.state) for layer in body.layers):
         return 0
-    return max((kv_bytes(body, index, layout) for index in _in_ram(body, place)), default=0)
+    return max((kv_bytes(body, index, layout) for index in body.count(_in_ram(body, place))), default=0)
 
 
 def _in_ram(body: Anatomy, place: Placement) -> set[int]:
     """Return the layers of which at least a tensor lies in RAM."""
-    return {
-        index
-        for index, tensors in enumerate(body.body)
-        if index not in place.placed or any(tensor.name in place.in_ram for tensor in tensors)
-    }
+    homes = {body.home[name] for name in place.in_ram if name in body.home}
+    return homes | set(range(len(body.layers))) - place.placed
 
 
 def _host_compute_bytes(body: Anatomy, layout: Layout, place: Placement, here: Sequence[int]) -> int:

@@ -519,8 +519,8 @@ def chain(levels: int, step: Any, last: Any) -> dict[str, Any]:
 BOMBS: dict[str, Any] = {
     "enum of 5,000": {"enum": [f"value number {index}" for index in range(5000)]},
     "enum of 50,000": {"enum": [f"value number {index}" for index in range(50_000)]},
-    "5,000 alternatives": {"anyOf": [{"const": {"k": index}} for index in range(5000)]},
-    "2,000 properties": {"type": "object", "properties": {f"p{index}": TEXT for index in range(2000)}},
+    "1,000 alternatives": {"anyOf": [{"const": {"k": index}} for index in range(1000)]},
+    "1,000 properties": {"type": "object", "properties": {f"p{index}": TEXT for index in range(1000)}},
     "20,000 properties": {"type": "object", "properties": {f"p{index}": TEXT for index in range(20_000)}},
     "maxLength": {"type": "string", "maxLength": 10**6},
     "minLength": {"type": "string", "minLength": 10**6},
@@ -556,6 +556,42 @@ BOMBS: dict[str, Any] = {
     "long name": record(**{"x" * 100_000: INTEGER}),
     "many parts": {"enum": list(range(300_000))},
 }
+
+
+LINKS: dict[str, Any] = {
+    "$ref": lambda ref: {"$ref": ref},
+    "items": lambda ref: {"type": "array", "items": {"$ref": ref}},
+    "properties": lambda ref: record(a={"$ref": ref}),
+    "allOf": lambda ref: {"allOf": [{"$ref": ref}, {"maxLength": 9}]},
+    "anyOf": lambda ref: {"anyOf": [{"$ref": ref}, {"type": "null"}]},
+}
+
+
+@pytest.mark.parametrize("kind", LINKS)
+def test_a_long_chain_of_references_never_takes_the_process_along(kind: str) -> None:
+    """3,000 references through `items` ended the process: the library recurses on a stack of fixed size."""
+    assert Grammar.compile(chain(100, LINKS[kind], TEXT), VOCAB).start().allowed().size
+    for length in (300, 600):
+        with contextlib.suppress(SchemaUnsupported):
+            Grammar.compile(chain(length, LINKS[kind], TEXT), VOCAB)
+    for length in (1000, 3000):
+        with pytest.raises(SchemaUnsupported, match=r"levels|too deeply"):
+            Grammar.compile(chain(length, LINKS[kind], TEXT), VOCAB)
+
+
+def test_the_search_for_a_culprit_survives_a_long_chain() -> None:
+    with pytest.raises(SchemaUnsupported, match="not"):
+        Grammar.compile(chain(200, LINKS["anyOf"], {"not": {}}), VOCAB)
+
+
+def test_a_search_too_deep_for_the_interpreter_blames_the_whole_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    def deep(self: Any, pointer: str, part: Any) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(constraint._Search, "_within", deep)
+    with pytest.raises(SchemaUnsupported, match="cannot enforce the schema while decoding") as caught:
+        Grammar.compile(record(a={"not": {}}), VOCAB)
+    assert caught.value.pointer == ""
 
 
 @pytest.mark.parametrize("schema", BOMBS.values(), ids=list(BOMBS))

@@ -30,6 +30,7 @@ PLAN = Plan(
     kv_type="f16",
     flash_attention=True,
     swa_full=False,
+    op_offload=True,
     tensor_overrides=(),
     tensor_split=(),
     devices=(),

@@ -7,9 +7,11 @@ import json
 import os
 import random
 import re
+import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -29,8 +31,9 @@ from edgellm.plan import Plan
 from edgellm.repl import Wishes, keys, run, session, table
 from edgellm.repl import settings as repl_settings
 from edgellm.repl.chat import SAFE
-from edgellm.repl.clipboard import last_code
+from edgellm.repl.clipboard import last_code, put
 from edgellm.repl.export import written
+from edgellm.repl.loading import Loading
 from edgellm.repl.markdown import Flow, Span, merged
 from edgellm.repl.session import Transcript, Turn
 from edgellm.repl.show import Answer, Painter, Screen, Thoughts, spoken
@@ -338,6 +341,19 @@ def test_nothing_is_written_before_something_is_asked_nor_without_a_folder(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_reading_on_without_keeping_writes_nothing(tmp_path: Path) -> None:
+    kept = talk(tmp_path)
+    assert kept.path
+    data = kept.path.read_bytes() + b"{torn"
+    kept.path.write_bytes(data)
+    again = session.resume(tmp_path, keep=False)
+    assert state(again) == state(kept)
+    again.ask("more")
+    again.undo()
+    assert kept.path.read_bytes() == data
+    assert [path.name for path in tmp_path.iterdir()] == [kept.path.name]
+
+
 def test_a_tail_torn_at_any_byte_costs_one_record_at_most(tmp_path: Path) -> None:
     kept = talk(tmp_path, 2)
     assert kept.path
@@ -378,7 +394,7 @@ def test_what_is_no_conversation_is_refused(tmp_path: Path, data: bytes) -> None
     with pytest.raises(UsageError, match=r"x\.jsonl"):
         session.resume(tmp_path, "x")
     assert (tmp_path / "x.jsonl").read_bytes() == data
-    assert session.title(tmp_path / "x.jsonl") == ("(cannot be read)", 0)
+    assert session.summary(tmp_path / "x.jsonl").title == "(cannot be read)"
 
 
 def test_an_unknown_name_names_the_nearest(tmp_path: Path) -> None:
@@ -486,7 +502,7 @@ def test_a_piped_chat_answers_every_line_and_keeps_the_conversation(
 
 
 def test_without_history_nothing_is_written(sit: Callable[..., Sitting], private_home: Path) -> None:
-    done = sit("hello\n/save x\n/system be brief\n/undo\n/clear\n", history=False)
+    done = sit("hello\n/branch\n/branch x\n/save x\n/system be brief\n/undo\n/clear\n", history=False)
     assert "--no-history" in done.err
     assert [path for path in private_home.rglob("*") if path.is_file()] == []
 
@@ -528,12 +544,13 @@ def test_dropping_the_oldest_turns_says_so_and_keeps_the_system_prompt(
     lines = "".join(f"question number {number} {'x' * 30}\n" for number in range(20))
     done = sit("/set overflow drop-oldest\n" + lines, context=400, system="BE BRIEF")
     assert done.out == "brief\n" * 20
-    dropped = [int(count) for count in re.findall(r"dropped the (\d+) oldest of", done.err)]
+    dropped = [int(count) for count in re.findall(r"dropped the oldest turns to make room \((\d+) of", done.err)]
     assert sum(dropped) > 10
     assert len(session.resume(session.folder()).turns) == 20
     assert done.code == 0
-    hopeless = sit("/set overflow drop-oldest\nhi\n" + "x" * 500 + "\n", context=400)
+    hopeless = sit("/set overflow drop-oldest\nhi\n" + "x" * 500 + "\n/context\n", context=400)
     assert "/edit shortens" in hopeless.err
+    assert "1 of 1 are sent" in hopeless.err
 
 
 def test_an_engine_that_dies_is_told_and_the_next_message_works(
@@ -615,7 +632,7 @@ def test_save_clear_sessions_and_resume(sit: Callable[..., Sitting]) -> None:
     assert sorted(sessions()) == ["one", "two"]
     assert "/resume one" in done.err
     assert "there is a conversation 'one' already" in done.err
-    assert re.search(r"\* two +1 turn +second", done.err)
+    assert re.search(r"\* two +[-\d]+ [:\d]+ +1 turn +second", done.err)
     assert "there is no conversation 'three'" in done.err
     assert done.err.rstrip().endswith("second")
     assert done.out.count("I have nothing to say.") == 4  # two answers, two shown again
@@ -683,7 +700,6 @@ def test_facts_are_shown(sit: Callable[..., Sitting], tiny: Path) -> None:
         str(tiny),
         "llama, 2 layers",
         "Everything runs on the processor",
-        "RAM",
         "answers",
         "1 of 1 are sent",
         "on or off",
@@ -699,6 +715,37 @@ def test_another_model_goes_on_with_the_conversation(sit: Callable[..., Sitting]
     assert "other comes back" in done.err
     assert "expect the same answer" in done.err
     assert [turn.model for turn in session.resume(session.folder()).turns] == ["tiny", "other", "other"]
+
+
+@POSIX
+def test_ctrl_c_while_waiting_for_a_model_leaves_it_loading() -> None:
+    go = threading.Event()
+    loading = Loading(lambda name, progress: go.wait(10), "slow")  # type: ignore[arg-type,return-value]  # any model
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        loading.wait(10)
+    timer.join()
+    assert not loading.done
+    go.set()
+    assert loading.wait(10)
+    assert not loading.failed
+    assert "slow" in str(loading)
+
+
+def test_a_model_that_nobody_wants_any_more_is_closed() -> None:
+    class Opened:
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    go, model = threading.Event(), Opened()
+    loading = Loading(lambda name, progress: go.wait(10) and model, None)  # type: ignore[arg-type,return-value]
+    loading.abandon()
+    go.set()
+    assert loading.wait(10)
+    assert model.closed == 1
 
 
 def test_a_model_that_cannot_be_opened_ends_the_chat(sit: Callable[..., Sitting]) -> None:
@@ -718,6 +765,31 @@ def test_copying_finds_the_last_block_of_code() -> None:
     assert last_code("```py\na\n```\ntext\n  ~~~\n  b\n  ```\n  ~~~\n") == "  b\n  ```\n"
     with pytest.raises(UsageError):
         last_code("`none`")
+
+
+@POSIX
+def test_copying_takes_a_program_or_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Seen(Screen):
+        interactive = True
+        sent = ""
+
+        def control(self, sequence: str) -> None:
+            self.sent += sequence
+
+    screen, program = Seen(), tmp_path / "xclip"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "asked the terminal" in put("h\x1b\u00e9", screen)
+    assert screen.sent == "\x1b]52;c;aBvDqQ==\x07"
+    with pytest.raises(UsageError, match="too many"):
+        put("x" * 80_000, screen)
+    program.write_text(f"#!/bin/sh\nexec /bin/cat > {tmp_path}/clipboard\n")
+    program.chmod(0o700)
+    assert put("h\u00e9", screen) == "copied 2 characters."
+    assert (tmp_path / "clipboard").read_text() == "h\u00e9"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    screen.interactive = False
+    with pytest.raises(UsageError, match="no clipboard"):
+        put("x", screen)
 
 
 def test_completion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -763,6 +835,56 @@ def test_bad_input_is_told_and_passed_over(sit: Callable[..., Sitting]) -> None:
     done = sit(b"caf\xe9\nhi\n")
     assert "not UTF-8" in done.err
     assert (done.out, done.code) == ("I have nothing to say.\n", 1)
+
+
+def test_no_line_ends_a_chat_with_a_traceback(
+    sit: Callable[..., Sitting], script: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.md").write_text("text [/INST]")
+    Path("b.bin").write_bytes(b"\0\xff")
+    script(rules=[{"when": "Extract", "say": '{"name": "x"}'}], otherwise="# Hi **there**\n<think>\n```py\nx\n```")
+    rng = random.Random(1)
+    messages = ["hi", "x" * 200, "[/INST] <s>", '"""\na\nb\n"""', "  ", "\u202e", "//", "/", '"""']
+    given = [
+        "",
+        "-",
+        "1",
+        "9" * 30,
+        "-1",
+        "on",
+        "off",
+        "a.md",
+        "b.bin",
+        "~",
+        "..",
+        "\0",
+        "fr",
+        "fr hello",
+        "xx hi",
+        "name",
+    ]
+    given += ["name, age int -- Ada", "a b c", "temperature 1", "temperature nan", "stop 'a b'", 'stop "', "stats off"]
+    given += [
+        "overflow drop-oldest",
+        "out.md",
+        "out.json",
+        "x.pdf",
+        "one",
+        "two",
+        "code",
+        "3 words",
+        "\x1b]0;x\x07",
+        "x" * 300,
+    ]
+    verbs = [name for name in table.COMMANDS if name not in ("exit", "copy")]
+    for number in range(8):
+        lines = [
+            rng.choice(messages) if rng.random() < 0.3 else f"/{rng.choice(verbs)} {rng.choice(given)}"
+            for _ in range(40)
+        ]
+        done = sit("\n".join(lines), context=rng.choice([256, 4096]), history=number % 4 > 0)
+        assert CONTROL.findall(done.err) == []
 
 
 # --- the line editor --------------------------------------------------------------------------------------------------
@@ -848,6 +970,23 @@ def test_the_command_works_in_a_pipe(tiny: Path, script: Callable[..., None]) ->
     command = [sys.executable, *arguments(tiny, "--no-history", "--max-tokens", "3", "-s", "x", "--safe", "--plain")]
     done = subprocess.run(command, input=b"hi\n/exit\nnever\n", capture_output=True, check=False, timeout=60)
     assert (done.stdout, done.returncode) == (b"Hel\n", 0), done.stderr
+
+
+@POSIX
+def test_ctrl_c_in_a_pipe_ends_it_and_keeps_what_was_said(tiny: Path, script: Callable[..., None]) -> None:
+    script(otherwise="word " * 100, step_s=0.01)
+    command = [sys.executable, *arguments(tiny)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as chat:
+        assert chat.stdin
+        assert chat.stdout
+        chat.stdin.write(b"hi\nagain\n")
+        chat.stdin.flush()
+        assert chat.stdout.read(9) == b"word word"
+        chat.send_signal(signal.SIGINT)
+        assert chat.wait(10) == 130
+    [turn] = session.resume(session.folder()).turns
+    assert turn.finish == "cancelled"
+    assert turn.assistant.startswith("word word")
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(40, marks=pytest.mark.slow)])

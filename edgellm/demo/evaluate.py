@@ -46,7 +46,11 @@ class Score:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        found: dict[str, Any] = {"task": self.task, "examples": self.examples, "exact": _share(self.exact, self.examples)}
+        found: dict[str, Any] = {
+            "task": self.task,
+            "examples": self.examples,
+            "exact": _share(self.exact, self.examples),
+        }
         if self.parts:
             found["parts"] = _share(self.parts_right, self.parts)
         if self.by_fields:
@@ -157,7 +161,9 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m edgellm.demo.evaluate", description=__doc__)
     parser.add_argument("--model", default="demo", help="what to evaluate: a name or the path of a .gguf")
     parser.add_argument("--limit", type=int, default=200, help="examples of each kind (default 200)")
-    parser.add_argument("--task", action="append", choices=[*text.TASKS, "known"], help="only this kind; may be repeated")
+    parser.add_argument(
+        "--task", action="append", choices=[*text.TASKS, "known"], help="only this kind; may be repeated"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     parser.add_argument("--wrong", type=int, default=0, metavar="N", help="show the first N wrong answers of each kind")
     options = parser.parse_args(list(arguments) if arguments is not None else None)

@@ -3,6 +3,8 @@
 Knows forms (gender, plural, conjugation), no sentences.
 """
 
+# ruff: noqa: E501
+# A table row stays on one line.
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -293,19 +295,19 @@ def _verbs() -> tuple[Verb, ...]:
         en, fr, es, kinds = (part.strip() for part in line.split("|"))
         base, third, past = en.split()
         kind = kinds.replace("!", "")
-        found.append(Verb(base, third, past, *_french(fr), *_spanish(es), kind, etre="!" in kinds))  # type: ignore[arg-type]
+        found.append(Verb(base, third, past, *_french(fr), *_spanish(es), kind, etre="!" in kinds))
     return tuple(found)
 
 
 def _french(text: str) -> tuple[str, tuple[str, ...], str, tuple[str, ...]]:
-    infinitive, present, participle, stem = (text.split(",") + ["", "", ""])[:4]
+    infinitive, present, participle, stem = [*text.split(","), "", "", ""][:4]
     root = infinitive[:-2]
     forms = tuple(present.split()) or tuple(root + end for end in ("e", "es", "e", "ons", "ez", "ent"))
     return infinitive, forms, participle or root + "é", tuple((stem or infinitive) + end for end in _FR_FUTURE)
 
 
 def _spanish(text: str) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    infinitive, present, past, stem = (text.split(",") + ["", "", ""])[:4]
+    infinitive, present, past, stem = [*text.split(","), "", "", ""][:4]
     root, group = infinitive[:-2], infinitive[-2:]
     now = tuple(present.split()) or tuple(root + end for end in _ES_PRESENT[group])
     then = tuple(past.split()) or tuple(root + end for end in _ES_PAST[group])

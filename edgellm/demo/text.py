@@ -15,7 +15,7 @@ from edgellm.demo import lexicon, text_chat, text_extract, text_summary, text_tr
 from edgellm.prompt import Message
 from edgellm.tasks import extract, summarize, translate
 
-TASKS = {"extract": 38, "spoken": 7, "translate": 29, "summarize": 10, "chat": 5, "copy": 11}
+TASKS = {"extract": 35, "spoken": 6, "translate": 36, "summarize": 9, "chat": 4, "copy": 10}
 """Kinds of examples, and how many of a hundred they are."""
 _TRAIN_NAMES = tuple(name for name in values.FIRST_NAMES if not values.held(name))
 _HELD_NAMES = tuple(name for name in values.FIRST_NAMES if values.held(name))
@@ -86,7 +86,9 @@ def _summary(random: Random, evaluation: bool) -> Example:
         prompt = summarize.ask(report.text, words=words)
         if len(report.summary(count).split()) > words:
             prompt = summarize.ask(report.text, sentences=count)
-    return Example("summarize", prompt.messages, report.summary(count), facts=report.facts + (report.more if count == 2 else ()))
+    return Example(
+        "summarize", prompt.messages, report.summary(count), facts=report.facts + (report.more if count == 2 else ())
+    )
 
 
 def _copy(random: Random, evaluation: bool, pieces: Sequence[str]) -> Example:
@@ -114,7 +116,7 @@ def _nonsense(random: Random, pieces: Sequence[str], count: int) -> str:
 def _nonsense_case(random: Random, evaluation: bool, pieces: Sequence[str]) -> Example:
     def value() -> str:
         if pieces and random.random() < 0.75:
-            return _nonsense(random, pieces, random.randint(1, 6)).strip(" ,.;:\"'{}[]")or "a"
+            return _nonsense(random, pieces, random.randint(1, 6)).strip(" ,.;:\"'{}[]") or "a"
         return str(values.anything(random, evaluation))
 
     keys = random.sample(text_extract._ANY_KEYS, random.randint(1, 4))

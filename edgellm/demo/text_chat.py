@@ -1,5 +1,7 @@
 """Small talk: what people say to a chat program first, and the honest answers of a tiny demonstration model."""
 
+# ruff: noqa: E501
+# A set of phrasings stays on one line.
 from __future__ import annotations
 
 from random import Random

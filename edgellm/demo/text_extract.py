@@ -3,6 +3,8 @@
 Every document is made from a record; the fields asked for are some of the record's facts, in any order.
 """
 
+# ruff: noqa: E501, SIM905, ARG001, ARG005
+# A set of phrasings stays on one line, a list of words is one string, and all makers of values have one signature.
 from __future__ import annotations
 
 import re
@@ -170,10 +172,29 @@ THEY = {
         values.city,
         "The city is {}.|Based in {}.|The office is in {}.|The event takes place in {}.|It happened in {}.",
     ),
-    "age": Fact("age age years", _number(5, 99), "The age is {}.|Age: {}.|The patient is {} years old.|Aged {}.", "", "integer", "age in years"),
-    "email": Fact("email email mail e_mail contact_email", values.email, "The email is {}.|Contact: {}.|Send questions to {}.|Apply at {}."),
-    "phone": Fact("phone phone telephone phone_number", values.phone, "The phone number is {}.|Call {}.|Phone: {}.|Reach us on {}."),
-    "job": Fact("job job_title role position title", values.job, "The position is {}.|The role is {}.|Job title: {}.|We are looking for a {}.|We need a {}."),
+    "age": Fact(
+        "age age years",
+        _number(5, 99),
+        "The age is {}.|Age: {}.|The patient is {} years old.|Aged {}.",
+        "",
+        "integer",
+        "age in years",
+    ),
+    "email": Fact(
+        "email email mail e_mail contact_email",
+        values.email,
+        "The email is {}.|Contact: {}.|Send questions to {}.|Apply at {}.",
+    ),
+    "phone": Fact(
+        "phone phone telephone phone_number",
+        values.phone,
+        "The phone number is {}.|Call {}.|Phone: {}.|Reach us on {}.",
+    ),
+    "job": Fact(
+        "job job_title role position title",
+        values.job,
+        "The position is {}.|The role is {}.|Job title: {}.|We are looking for a {}.|We need a {}.",
+    ),
     "date": Fact(
         "date date day due_date when start_date",
         values.date,
@@ -249,8 +270,14 @@ ORDER = {
         values.address,
         "Ship to {}.|Deliver to {}.|The delivery address is {}.|Send it to {}.|Address: {}.",
     ),
-    "email": Fact("email email contact customer_email", values.email, "The email is {}.|Confirmation was sent to {}.|Contact: {}."),
-    "seller": Fact("seller seller vendor supplier shop company", values.company, "Sold by {}.|The seller is {}.|The supplier is {}.|Shop: {}.|From {}."),
+    "email": Fact(
+        "email email contact customer_email", values.email, "The email is {}.|Confirmation was sent to {}.|Contact: {}."
+    ),
+    "seller": Fact(
+        "seller seller vendor supplier shop company",
+        values.company,
+        "Sold by {}.|The seller is {}.|The supplier is {}.|Shop: {}.|From {}.",
+    ),
     "status": Fact(
         "status status state order_status",
         _choice(*_STATUS),
@@ -260,7 +287,10 @@ ORDER = {
         choices=_STATUS,
     ),
     "priority": Fact(
-        "priority priority urgency", _choice(*_PRIORITY), "The priority is {}.|Priority: {}.|This has {} priority.", choices=_PRIORITY
+        "priority priority urgency",
+        _choice(*_PRIORITY),
+        "The priority is {}.|Priority: {}.|This has {} priority.",
+        choices=_PRIORITY,
     ),
     "size": Fact("size size product_size", _choice(*_SIZE), "The size is {}.|Size: {}.|It is a {} one.", choices=_SIZE),
     "color": Fact(
@@ -287,7 +317,9 @@ ORDER = {
 EVENT = {
     "title": Fact(
         "event title name topic subject",
-        lambda random, evaluation: f"{values.word(random, evaluation, values.COMPANY_WORDS, 0.4)} {random.choice(('Day', 'Forum', 'Meeting', 'Summit', 'Workshop', 'Festival', 'Conference', 'Week'))}",
+        lambda random, evaluation: (
+            f"{values.word(random, evaluation, values.COMPANY_WORDS, 0.4)} {random.choice(('Day', 'Forum', 'Meeting', 'Summit', 'Workshop', 'Festival', 'Conference', 'Week'))}"
+        ),
         "The event is called {}.|You are invited to the {}.|Join us at the {}.|The title is {}.|Event: {}.",
     ),
     "organizer": Fact(
@@ -295,11 +327,24 @@ EVENT = {
         values.full_name,
         "The organizer is {}.|It is hosted by {}.|The host is {}.|{} leads the event.|Speaker: {}.",
     ),
-    "place": Fact("place place location venue city where", values.city, "It takes place in {}.|We meet in {}.|The place is {}.|Location: {}.|See you in {}."),
-    "date": Fact("date date day when event_date", values.date, "It takes place on {}.|The date is {}.|Save the date: {}.|Date: {}.|It starts on {}."),
+    "place": Fact(
+        "place place location venue city where",
+        values.city,
+        "It takes place in {}.|We meet in {}.|The place is {}.|Location: {}.|See you in {}.",
+    ),
+    "date": Fact(
+        "date date day when event_date",
+        values.date,
+        "It takes place on {}.|The date is {}.|Save the date: {}.|Date: {}.|It starts on {}.",
+    ),
     "time": Fact(
         "time time start start_time hour",
-        lambda random, evaluation: random.choice((f"{random.randint(7, 21)}:{random.choice(('00', '15', '30', '45'))}", f"{random.randint(1, 12)} {random.choice(('am', 'pm'))}")),
+        lambda random, evaluation: random.choice(
+            (
+                f"{random.randint(7, 21)}:{random.choice(('00', '15', '30', '45'))}",
+                f"{random.randint(1, 12)} {random.choice(('am', 'pm'))}",
+            )
+        ),
         "It starts at {}.|Doors open at {}.|Time: {}.|The time is {}.|We begin at {}.",
     ),
     "attendees": Fact(
@@ -309,11 +354,27 @@ EVENT = {
         "",
         "array",
     ),
-    "price": Fact("price price ticket_price fee cost", _amount, "A ticket costs ${}.|The fee is {} euros.|Price: {} EUR.|Entry is {} dollars.", "", "number"),
-    "seats": Fact("seats seats capacity places guests_count", _number(5, 900), "There are {} seats.|Capacity: {}.|We have room for {} people.", "", "integer"),
+    "price": Fact(
+        "price price ticket_price fee cost",
+        _amount,
+        "A ticket costs ${}.|The fee is {} euros.|Price: {} EUR.|Entry is {} dollars.",
+        "",
+        "number",
+    ),
+    "seats": Fact(
+        "seats seats capacity places guests_count",
+        _number(5, 900),
+        "There are {} seats.|Capacity: {}.|We have room for {} people.",
+        "",
+        "integer",
+    ),
     "email": Fact("email email contact registration", values.email, "Register at {}.|Write to {}.|Contact: {}."),
     "online": Fact(
-        "online online is_online virtual", _flag, "You can join online.;You cannot join online.|Online: yes.;Online: no.", "", "boolean"
+        "online online is_online virtual",
+        _flag,
+        "You can join online.;You cannot join online.|Online: yes.;Online: no.",
+        "",
+        "boolean",
     ),
 }
 FRAMES = (ME, THEY, ORDER, EVENT)
@@ -328,7 +389,9 @@ _NOISE = tuple(
     """Thank you for your time.|Please answer soon.|Have a nice day.|See you soon.|Best regards.|We look forward to it.|Kind
     regards.|Let me know what you think.|This is a short note.|It was a pleasure.|The weather was fine.|Please keep this
     note.|Nothing else to report.|More details will follow.|I hope you are well.|The rest can wait.|Thanks in advance.|No
-    reply is needed.|Please check it again.|The team is happy.|We talked for an hour.""".replace("\n    ", " ").split("|")
+    reply is needed.|Please check it again.|The team is happy.|We talked for an hour.""".replace("\n    ", " ").split(
+        "|"
+    )
 )
 
 
@@ -414,8 +477,14 @@ def key_lines(random: Random, count: int, evaluation: bool) -> Document:
     separator = random.choice((": ", ": ", ": ", ": ", " = ", " - ", ":"))
     dress = random.choice((str, str, str, str.capitalize, str.upper, lambda key: key.replace("_", " ").capitalize()))
     end = random.choice(("", "", "", ";", "."))
-    lines = [f"{dress(_label(random, key, fact))}{separator}{spoken(random, value)}{end}" for key, (fact, value) in known.items()]
-    return Document(random.choice(("\n", "\n", "\n", ", ", "; ", " ")).join(lines) if not end else "\n".join(lines), known)
+    lines = [
+        f"{dress(_label(random, key, fact))}{separator}{spoken(random, value)}{end}"
+        for key, (fact, value) in known.items()
+    ]
+    lines = [line.removesuffix(".") if line.endswith("..") else line for line in lines]
+    return Document(
+        random.choice(("\n", "\n", "\n", ", ", "; ", " ")).join(lines) if not end else "\n".join(lines), known
+    )
 
 
 def _label(random: Random, key: str, fact: Fact) -> str:
@@ -446,7 +515,9 @@ def identity(random: Random, count: int, evaluation: bool) -> Document:
     make: dict[str, Fact] = {
         "name": Fact("name name name firstname first_name", values.first_name, ""),
         "lastname": Fact("lastname lastname last_name surname", values.last_name, ""),
-        "address": Fact("address address address street", values.street if random.random() < 0.6 else values.address, ""),
+        "address": Fact(
+            "address address address street", values.street if random.random() < 0.7 else values.address, ""
+        ),
         "city": Fact("city city town", values.city, ""),
         "phone": Fact("phone phone tel", values.phone, ""),
         "age": Fact("age", _number(5, 99), "", "", "integer"),
@@ -469,7 +540,9 @@ def split_name(random: Random, count: int, evaluation: bool) -> Document:
     known = _record(random, {key: fact for key, fact in ME.items() if key != "name"}, max(1, count - 2), evaluation)
     said = [random.choice(ME["name"].says.split("|")[:8]).format(f"{first} {last}")]
     said += [_say(random, fact, value, evaluation) for fact, value in known.values()]
-    one, two = random.choice((("first_name", "last_name"), ("firstname", "lastname"), ("name", "lastname"), ("given_name", "surname")))
+    one, two = random.choice(
+        (("first_name", "last_name"), ("firstname", "lastname"), ("name", "lastname"), ("given_name", "surname"))
+    )
     both = {one: (Fact(one, values.first_name, ""), first), two: (Fact(two, values.last_name, ""), last)}
     return Document(" ".join(said), both | known)
 
@@ -481,8 +554,14 @@ def mail(random: Random, count: int, evaluation: bool) -> Document:
     subject = f"{random.choice(('Order', 'Meeting', 'Question', 'Invoice', 'Visit'))} {values.word(random, evaluation, values.COMPANY_WORDS)}"
     text = f"{random.choice(('Dear', 'Hello', 'Hi'))} {to},\n{body.text}\n{random.choice(('Best regards', 'Regards', 'Thanks', 'Kind regards'))},\n{sender}"
     extra = {
-        random.choice(("sender", "from", "signed_by")): (Fact("sender", values.full_name, "", notes="who wrote it"), sender),
-        random.choice(("recipient", "to", "addressee")): (Fact("recipient", values.first_name, "", notes="who gets it"), to),
+        random.choice(("sender", "from", "signed_by")): (
+            Fact("sender", values.full_name, "", notes="who wrote it"),
+            sender,
+        ),
+        random.choice(("recipient", "to", "addressee")): (
+            Fact("recipient", values.first_name, "", notes="who gets it"),
+            to,
+        ),
     }
     if random.random() < 0.4:
         text = f"Subject: {subject}\n{text}"
@@ -502,11 +581,9 @@ SHAPES: tuple[tuple[Callable[[Random, int, bool], Document], int], ...] = (
 
 
 def _property(random: Random, fact: Fact, *, nullable: bool) -> dict[str, Any]:
-    one: dict[str, Any]
+    one: dict[str, Any] = {"type": fact.kind}
     if fact.kind == "array":
-        one = {"type": "array", "items": {"type": "string"}}
-    else:
-        one = {"type": fact.kind}
+        one["items"] = {"type": "string"}
     if fact.choices and random.random() < 0.7:
         one["enum"] = list(fact.choices) + ([None] if nullable else [])
     if nullable:
@@ -597,38 +674,46 @@ def case(random: Random, *, evaluation: bool = False, most: int = 6) -> Case:
     count = min(count, most)
     document = shape(random, count, evaluation)
     properties, answer = _fields(random, document, most)
-    schema, examples = _schema(properties), ()
+    schema = _schema(properties)
+    examples: tuple[tuple[str, Any], ...] = ()
     style = random.random()
     if style < 0.03:
         schema = _as_class(random, properties)
     elif style < 0.06 and len(properties) > 2:
         schema, answer = _nested(random, properties, answer)
-    elif style < 0.16:
-        examples = _demonstrations(random, properties, shape, evaluation)
+    elif style < 0.2 or (shape is identity and style < 0.4):
+        examples = _demonstrations(random, properties, answer, evaluation)
     prompt = extract.ask(document.text, schema, examples=examples)
     return Case(prompt.messages, schema, answer)
 
 
 def _demonstrations(
-    random: Random, properties: dict[str, Any], shape: Callable[[Random, int, bool], Document], evaluation: bool
+    random: Random, properties: dict[str, Any], answer: dict[str, Any], evaluation: bool
 ) -> tuple[tuple[str, Any], ...]:
-    """Other documents that say the same keys: as lines, whatever the shape of the last one."""
+    """Other documents that say the same keys, as lines; some values begin as the real ones do, to be told apart."""
     facts = {key: fact for frame in FRAMES for fact in frame.values() for key in fact.keys.split()}
     found = []
-    for _ in range(random.choices((1, 2, 3), (75, 17, 8))[0]):
-        answer: dict[str, Any] = {}
+    for _ in range(random.choices((1, 2, 3), (80, 14, 6))[0]):
+        other: dict[str, Any] = {}
         for key, one in properties.items():
             fact = facts.get(key)
-            plain = fact is None or one["type"] != fact.kind or "enum" in one
-            make: Make = values.anything if fact is None else fact.make
-            if plain and (one["type"] != "string" or "enum" in one):
+            known = fact is not None and one["type"] == fact.kind and "enum" not in one
+            if not known and (one["type"] != "string" or "enum" in one):
                 return ()
-            answer[key] = make(random, evaluation)
-        lines = [f"{key}: {spoken(random, value)}" for key, value in answer.items()]
+            make: Make = fact.make if fact is not None and known else values.first_name
+            other[key] = _alike(random, answer[key], make(random, evaluation))
+        lines = [f"{key}: {spoken(random, value)}" for key, value in other.items()]
         if random.random() < 0.5:
             random.shuffle(lines)
-        found.append(("\n".join(lines), answer))
+        found.append((random.choice(("\n", "\n", "\n", ", ")).join(lines), other))
     return tuple(found)
+
+
+def _alike(random: Random, value: Any, other: Any) -> Any:
+    """Sometimes give the other value the first word of the real one."""
+    if random.random() < 0.4 and isinstance(value, str) and isinstance(other, str) and " " in value and " " in other:
+        return f"{value.split(' ', 1)[0]} {other.split(' ', 1)[1]}"
+    return other
 
 
 _GIVEN = (
@@ -656,7 +741,9 @@ def spoken_case(random: Random, *, evaluation: bool = False) -> Case:
         document.known = {key: document.known[key] for key in keys} or document.known
         question = random.choice(_GIVEN).format(document.text)
     else:
-        document = random.choice((self_introduction, self_introduction, sentences, identity))(random, random.randint(1, 4), evaluation)
+        document = random.choice((self_introduction, self_introduction, sentences, identity))(
+            random, random.randint(1, 4), evaluation
+        )
         keys = list(document.known)
         if random.random() < 0.3:
             random.shuffle(keys)

@@ -3,6 +3,8 @@
 The summary is a function of the facts alone: who, what, when, how much. Everything else in a report is filling.
 """
 
+# ruff: noqa: E501, SIM905
+# A set of phrasings stays on one line, a list of words is one string.
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -59,20 +61,30 @@ _CAUSES = tuple(
     "an old battery|a blocked drain|a human error|a burst tyre".split("|")
 )
 _EVENTS = tuple("fire|flood|power failure|data loss|gas leak|server failure|traffic accident|water leak".split("|"))
-_PLACES = tuple("warehouse|office|kitchen|factory|library|garage|server room|workshop|laboratory|archive|shop".split("|"))
+_PLACES = tuple(
+    "warehouse|office|kitchen|factory|library|garage|server room|workshop|laboratory|archive|shop".split("|")
+)
 _WEATHER = tuple("heavy rain|strong wind|thick fog|heavy snow|a heat wave|a thunderstorm|hail|hard frost".split("|"))
 _DAMAGE = tuple(
     "trees fell on the roads|the bridge was closed|the airport was closed|cellars were flooded|the power failed|"
     "the market was cancelled|two roofs were damaged|the school bus did not run".split("|")
 )
-_WORK = tuple("mobile app|bridge|new website|data center|school building|payment system|research project|online shop|tram line".split("|"))
+_WORK = tuple(
+    "mobile app|bridge|new website|data center|school building|payment system|research project|online shop|tram line".split(
+        "|"
+    )
+)
 _REASONS = tuple(
     "parts are missing|the tests take longer|a supplier is late|the plans were changed|two engineers are ill|the software is not ready|"
     "the permit is missing|the budget was cut".split("|")
 )
 _PRODUCTS = tuple("bicycles|phones|shoes|books|lamps|laptops|coats|toys|chairs|watches|printers|tents".split("|"))
 _SPORTS = tuple("football|basketball|handball|rugby|hockey|volleyball".split("|"))
-_SIGHTS = tuple("the old castle|the museum|the harbor|the cathedral|the botanical garden|the market|the beach|the old town|the zoo".split("|"))
+_SIGHTS = tuple(
+    "the old castle|the museum|the harbor|the cathedral|the botanical garden|the market|the beach|the old town|the zoo".split(
+        "|"
+    )
+)
 
 
 def _date(random: Random) -> str:
@@ -101,10 +113,24 @@ def meeting(random: Random, evaluation: bool) -> Report:
     topic, when, then = random.choice(_TOPICS), _date(random), _date(random)
     amount = f"{random.randint(2, 99) * 1000} euros"
     said = [
-        phrasing(random, "On {when} the board of {team} met to discuss the {topic}.|The {topic} was the subject of a meeting of the board of {team} on {when}.|The board of {team} came together on {when} to talk about the {topic}.|*The {topic} was on the agenda when the board of {team} met on {when}.", evaluation),
-        phrasing(random, "{leader} led the meeting.|The meeting was led by {leader}.|{leader} was in the chair.", evaluation),
-        phrasing(random, "It was decided to spend {amount}.|After a long talk the board agreed to spend {amount}.|The board approved {amount}.|In the end {amount} were approved.", evaluation),
-        phrasing(random, "The next meeting is on {then}.|They will meet again on {then}.|Another meeting was planned for {then}.", evaluation),
+        phrasing(
+            random,
+            "On {when} the board of {team} met to discuss the {topic}.|The {topic} was the subject of a meeting of the board of {team} on {when}.|The board of {team} came together on {when} to talk about the {topic}.|*The {topic} was on the agenda when the board of {team} met on {when}.",
+            evaluation,
+        ),
+        phrasing(
+            random, "{leader} led the meeting.|The meeting was led by {leader}.|{leader} was in the chair.", evaluation
+        ),
+        phrasing(
+            random,
+            "It was decided to spend {amount}.|After a long talk the board agreed to spend {amount}.|The board approved {amount}.|In the end {amount} were approved.",
+            evaluation,
+        ),
+        phrasing(
+            random,
+            "The next meeting is on {then}.|They will meet again on {then}.|Another meeting was planned for {then}.",
+            evaluation,
+        ),
     ]
     text = _compose(random, "meeting", said, locals(), evaluation)
     return Report(
@@ -124,10 +150,20 @@ def incident(random: Random, evaluation: bool) -> Report:
     article = "An" if event[0] in "aeiou" else "A"
     low = article.lower()
     said = [
-        phrasing(random, "{article} {event} happened in the {place} of {owner} in {city} on {when}.|On {when} there was {low} {event} in the {place} of {owner} in {city}.|The {place} of {owner} in {city} had {low} {event} on {when}.|*Staff of {owner} in {city} found {low} {event} in the {place} on {when}.", evaluation),
-        phrasing(random, "The cause was {cause}.|It was caused by {cause}.|Experts say the reason was {cause}.", evaluation),
-        phrasing(random, "The damage is about {cost}.|Repairs cost {cost}.|The loss is estimated at {cost}.", evaluation),
-        phrasing(random, "{hero} noticed it first.|It was first noticed by {hero}.|{hero} raised the alarm.", evaluation),
+        phrasing(
+            random,
+            "{article} {event} happened in the {place} of {owner} in {city} on {when}.|On {when} there was {low} {event} in the {place} of {owner} in {city}.|The {place} of {owner} in {city} had {low} {event} on {when}.|*Staff of {owner} in {city} found {low} {event} in the {place} on {when}.",
+            evaluation,
+        ),
+        phrasing(
+            random, "The cause was {cause}.|It was caused by {cause}.|Experts say the reason was {cause}.", evaluation
+        ),
+        phrasing(
+            random, "The damage is about {cost}.|Repairs cost {cost}.|The loss is estimated at {cost}.", evaluation
+        ),
+        phrasing(
+            random, "{hero} noticed it first.|It was first noticed by {hero}.|{hero} raised the alarm.", evaluation
+        ),
     ]
     text = _compose(random, "incident", said, locals(), evaluation)
     return Report(
@@ -141,14 +177,31 @@ def incident(random: Random, evaluation: bool) -> Report:
 
 def weather(random: Random, evaluation: bool) -> Report:
     """What weather where and when, what it did, what comes next."""
-    city, kind, when, damage = _place(random, evaluation), random.choice(_WEATHER), _date(random), random.choice(_DAMAGE)
+    city, kind, when, damage = (
+        _place(random, evaluation),
+        random.choice(_WEATHER),
+        _date(random),
+        random.choice(_DAMAGE),
+    )
     least, most = (26, 41) if kind == "a heat wave" else (-18, 0) if kind in ("heavy snow", "hard frost") else (1, 25)
     degrees, then = random.randint(least, most), _date(random)
     said = [
-        phrasing(random, "On {when} {city} had {kind}.|{city} was hit by {kind} on {when}.|There was {kind} in {city} on {when}.|*People in {city} saw {kind} on {when}.", evaluation),
+        phrasing(
+            random,
+            "On {when} {city} had {kind}.|{city} was hit by {kind} on {when}.|There was {kind} in {city} on {when}.|*People in {city} saw {kind} on {when}.",
+            evaluation,
+        ),
         phrasing(random, "Because of it {damage}.|As a result {damage}.|In the afternoon {damage}.", evaluation),
-        phrasing(random, "The temperature was {degrees} degrees.|It was {degrees} degrees in the shade.|A temperature of {degrees} degrees was measured.", evaluation),
-        phrasing(random, "Better weather is expected on {then}.|It should get better on {then}.|The forecast promises sun on {then}.", evaluation),
+        phrasing(
+            random,
+            "The temperature was {degrees} degrees.|It was {degrees} degrees in the shade.|A temperature of {degrees} degrees was measured.",
+            evaluation,
+        ),
+        phrasing(
+            random,
+            "Better weather is expected on {then}.|It should get better on {then}.|The forecast promises sun on {then}.",
+            evaluation,
+        ),
     ]
     text = _compose(random, "weather", said, locals(), evaluation)
     return Report(
@@ -167,10 +220,24 @@ def sales(random: Random, evaluation: bool) -> Report:
     boss, best = values.full_name(random, evaluation), _place(random, evaluation)
     change = "more" if rose else "less"
     said = [
-        phrasing(random, "In {month} {firm} sold {number} {thing}.|{firm} sold {number} {thing} in {month}.|{number} {thing} were sold by {firm} in {month}.|*Sales of {thing} by {firm} reached {number} in {month}.", evaluation),
-        phrasing(random, "That is {percent} percent {change} than a year ago.|Compared with last year this is {percent} percent {change}.|A year ago the figure was different: now it is {percent} percent {change}.", evaluation),
-        phrasing(random, "The best shop was the one in {best}.|Most were sold in {best}.|The shop in {best} sold the most.", evaluation),
-        phrasing(random, "{boss} is responsible for sales.|The head of sales is {boss}.|Sales are led by {boss}.", evaluation),
+        phrasing(
+            random,
+            "In {month} {firm} sold {number} {thing}.|{firm} sold {number} {thing} in {month}.|{number} {thing} were sold by {firm} in {month}.|*Sales of {thing} by {firm} reached {number} in {month}.",
+            evaluation,
+        ),
+        phrasing(
+            random,
+            "That is {percent} percent {change} than a year ago.|Compared with last year this is {percent} percent {change}.|A year ago the figure was different: now it is {percent} percent {change}.",
+            evaluation,
+        ),
+        phrasing(
+            random,
+            "The best shop was the one in {best}.|Most were sold in {best}.|The shop in {best} sold the most.",
+            evaluation,
+        ),
+        phrasing(
+            random, "{boss} is responsible for sales.|The head of sales is {boss}.|Sales are led by {boss}.", evaluation
+        ),
     ]
     text = _compose(random, "sales", said, locals(), evaluation)
     return Report(
@@ -188,10 +255,26 @@ def project(random: Random, evaluation: bool) -> Report:
     weeks, reason, end = random.randint(2, 20), random.choice(_REASONS), _date(random)
     leader = values.full_name(random, evaluation)
     said = [
-        phrasing(random, "The {work} for {client} is {percent} percent complete.|Work on the {work} for {client} has reached {percent} percent.|{percent} percent of the {work} for {client} is done.|*So far {percent} percent of the {work} for {client} is finished.", evaluation),
-        phrasing(random, "It is {weeks} weeks late because {reason}.|There is a delay of {weeks} weeks because {reason}.|Because {reason}, the work is {weeks} weeks late.", evaluation),
-        phrasing(random, "The new end date is {end}.|It should be finished on {end}.|The team wants to finish on {end}.", evaluation),
-        phrasing(random, "The project leader is {leader}.|{leader} leads the project.|The project is led by {leader}.", evaluation),
+        phrasing(
+            random,
+            "The {work} for {client} is {percent} percent complete.|Work on the {work} for {client} has reached {percent} percent.|{percent} percent of the {work} for {client} is done.|*So far {percent} percent of the {work} for {client} is finished.",
+            evaluation,
+        ),
+        phrasing(
+            random,
+            "It is {weeks} weeks late because {reason}.|There is a delay of {weeks} weeks because {reason}.|Because {reason}, the work is {weeks} weeks late.",
+            evaluation,
+        ),
+        phrasing(
+            random,
+            "The new end date is {end}.|It should be finished on {end}.|The team wants to finish on {end}.",
+            evaluation,
+        ),
+        phrasing(
+            random,
+            "The project leader is {leader}.|{leader} leads the project.|The project is led by {leader}.",
+            evaluation,
+        ),
     ]
     text = _compose(random, "project", said, locals(), evaluation)
     return Report(
@@ -212,9 +295,21 @@ def sports(random: Random, evaluation: bool) -> Report:
     score, sport, when = f"{low + random.randint(1, 4)} to {low}", random.choice(_SPORTS), _date(random)
     star, crowd = values.full_name(random, evaluation), random.randint(3, 90) * 500
     said = [
-        phrasing(random, "{home} beat {away} {score} in {sport} on {when}.|On {when} {home} won the {sport} match against {away} {score}.|In {sport}, {away} lost {score} against {home} on {when}.|*The {sport} match on {when} ended {score} for {home} against {away}.", evaluation),
-        phrasing(random, "{star} was the best player.|The best player was {star}.|{star} was named player of the day.", evaluation),
-        phrasing(random, "{crowd} people watched the match.|The match was seen by {crowd} people.|{crowd} fans came to the stadium.", evaluation),
+        phrasing(
+            random,
+            "{home} beat {away} {score} in {sport} on {when}.|On {when} {home} won the {sport} match against {away} {score}.|In {sport}, {away} lost {score} against {home} on {when}.|*The {sport} match on {when} ended {score} for {home} against {away}.",
+            evaluation,
+        ),
+        phrasing(
+            random,
+            "{star} was the best player.|The best player was {star}.|{star} was named player of the day.",
+            evaluation,
+        ),
+        phrasing(
+            random,
+            "{crowd} people watched the match.|The match was seen by {crowd} people.|{crowd} fans came to the stadium.",
+            evaluation,
+        ),
     ]
     text = _compose(random, "sports", said, locals(), evaluation)
     return Report(
@@ -232,9 +327,21 @@ def travel(random: Random, evaluation: bool) -> Report:
     month, sight, cost = random.choice(values.MONTHS), random.choice(_SIGHTS), f"{random.randint(2, 60) * 50} euros"
     friend = values.first_name(random, evaluation)
     said = [
-        phrasing(random, "In {month} {who} travelled to {city} for {days} days.|{who} spent {days} days in {city} in {month}.|{who} was in {city} for {days} days in {month}.|*A trip of {days} days took {who} to {city} in {month}.", evaluation),
-        phrasing(random, "{friend} came along.|{friend} joined the trip.|The trip was planned together with {friend}.", evaluation),
-        phrasing(random, "The best part was {sight}.|What they liked most was {sight}.|Most of all they enjoyed {sight}.", evaluation),
+        phrasing(
+            random,
+            "In {month} {who} travelled to {city} for {days} days.|{who} spent {days} days in {city} in {month}.|{who} was in {city} for {days} days in {month}.|*A trip of {days} days took {who} to {city} in {month}.",
+            evaluation,
+        ),
+        phrasing(
+            random,
+            "{friend} came along.|{friend} joined the trip.|The trip was planned together with {friend}.",
+            evaluation,
+        ),
+        phrasing(
+            random,
+            "The best part was {sight}.|What they liked most was {sight}.|Most of all they enjoyed {sight}.",
+            evaluation,
+        ),
         phrasing(random, "The whole trip cost {cost}.|They spent {cost} in all.|The price was {cost}.", evaluation),
     ]
     text = _compose(random, "travel", said, locals(), evaluation)

@@ -3,6 +3,8 @@
 One register throughout: "you" is `vous` and `usted`; unstressed "I" and "we" are left out in Spanish.
 """
 
+# ruff: noqa: E501, SIM905, ARG001
+# A table row stays on one line, a list of words is one string, and all shapes have one signature.
 from __future__ import annotations
 
 import re
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 
 from edgellm.demo.lexicon import ADJECTIVES, BY_ENGLISH, NOUNS, VERBS, Adjective, Noun, Verb, of_kinds
-from edgellm.demo.values import CITIES, FIRST_NAMES
+from edgellm.demo.values import CITIES, FIRST_NAMES, held
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +183,22 @@ _SER = ("soy", "eres", "es", "somos", "es", "son")
 _ESTAR = ("estoy", "estás", "está", "estamos", "está", "están")
 _HAVE_FR = ("ai", "as", "a", "avons", "avez", "ont")
 _HAVE_ES = ("tengo", "tienes", "tiene", "tenemos", "tiene", "tienen")
-_WANT = (("veux", "veux", "veut", "voulons", "voulez", "veulent"), ("quiero", "quieres", "quiere", "queremos", "quiere", "quieren"))
-_CAN = (("peux", "peux", "peut", "pouvons", "pouvez", "peuvent"), ("puedo", "puedes", "puede", "podemos", "puede", "pueden"))
+_WANT = (
+    ("veux", "veux", "veut", "voulons", "voulez", "veulent"),
+    ("quiero", "quieres", "quiere", "queremos", "quiere", "quieren"),
+)
+_CAN = (
+    ("peux", "peux", "peut", "pouvons", "pouvez", "peuvent"),
+    ("puedo", "puedes", "puede", "podemos", "puede", "pueden"),
+)
 _MUST = (("dois", "dois", "doit", "devons", "devez", "doivent"), ("debo", "debes", "debe", "debemos", "debe", "deben"))
 _GO = (("vais", "vas", "va", "allons", "allez", "vont"), ("voy", "vas", "va", "vamos", "va", "van"))
-_LIVE = (("habite", "habites", "habite", "habitons", "habitez", "habitent"), ("vivo", "vives", "vive", "vivimos", "vive", "viven"))
+_LIVE = (
+    ("habite", "habites", "habite", "habitons", "habitez", "habitent"),
+    ("vivo", "vives", "vive", "vivimos", "vive", "viven"),
+)
 _PLACES_IN = ("garden", "kitchen", "house", "room", "park", "street", "library", "museum", "hospital", "shop", "church")
+_CITIES = tuple(city for city in CITIES if not held(city))
 _NOBODYS = ("man", "woman", "boy")  # "my woman" would be another word in French and Spanish
 _JOBS = ("doctor", "teacher", "student")
 _VOWEL = "aeéèêiîoôuyhœâAEÉÈÊIÎOÔUYHŒ"
@@ -265,7 +277,7 @@ def _determined(random: Random, style: str, noun: Noun, words: tuple[str, str, s
         number = random.choice(_NUMBERS)
         return Triple(f"{number.en} {en}", f"{number.fr} {fr}", f"{number.es} {es}")
     if style == "a":
-        article = "an" if en[0] in "aeiou" and not en.startswith("u") or en.startswith("umb") else "a"
+        article = "an" if (en[0] in "aeiou" and not en.startswith("u")) or en.startswith("umb") else "a"
         return Triple(f"{article} {en}", f"{'une' if fr_f else 'un'} {fr}", f"{'una' if es_f else 'un'} {es}")
     if style == "this":
         return Triple(f"this {en}", f"{'cette' if fr_f else 'ce'} {fr}", f"{'esta' if es_f else 'este'} {es}")
@@ -278,7 +290,9 @@ def _determined(random: Random, style: str, noun: Noun, words: tuple[str, str, s
 
 
 def _the(noun: Noun) -> Phrase:
-    words = Triple(f"the {noun.en}", f"{_DEFINITE[noun.fr_gender][0]} {noun.fr}", f"{_DEFINITE[noun.es_gender][2]} {noun.es}")
+    words = Triple(
+        f"the {noun.en}", f"{_DEFINITE[noun.fr_gender][0]} {noun.fr}", f"{_DEFINITE[noun.es_gender][2]} {noun.es}"
+    )
     return Phrase(words, 2, noun.fr_gender, noun.es_gender, thing=noun)
 
 
@@ -294,7 +308,9 @@ def _subject(random: Random, names: tuple[str, ...]) -> Phrase:
     style_ = random.choice(("the", "the+") if noun.en in _NOBODYS else ("the", "owner", "owner", "the+"))
     plural = style_ == "the+"
     words = (noun.ens, noun.frs, noun.ess) if plural else (noun.en, noun.fr, noun.es)
-    return Phrase(_determined(random, style_, noun, words), 5 if plural else 2, noun.fr_gender, noun.es_gender, plural, noun)
+    return Phrase(
+        _determined(random, style_, noun, words), 5 if plural else 2, noun.fr_gender, noun.es_gender, plural, noun
+    )
 
 
 def _time(random: Random, tense: str, chance: float = 0.4) -> Triple:
@@ -332,7 +348,11 @@ def action(random: Random, names: tuple[str, ...]) -> Triple:
     """Somebody does, did, will do or does not do something."""
     verb, who = random.choice(VERBS), _subject(random, names)
     tense = random.choice("00-+!")
-    if verb.etre and tense == "-" and (who.person in (0, 3, 4) or not who.words.fr.startswith(("il", "elle", "le ", "la "))):
+    if (
+        verb.etre
+        and tense == "-"
+        and (who.person in (0, 3, 4) or not who.words.fr.startswith(("il", "elle", "le ", "la ")))
+    ):
         tense = "+"
     what, _ = _verb_phrase(random, verb)
     where = _place(random, 0.0 if verb.etre else 0.1 if verb.kinds else 0.25)
@@ -435,11 +455,15 @@ def whereabouts(random: Random, names: tuple[str, ...]) -> Triple:
         many = random.random() < 0.4
         thing = _determined(random, "number" if many else "a", noun, _forms(noun, many))
         verb = "are" if many else "is"
-        return _statement(f"there {verb} {thing.en}{spot.en}", f"il y a {thing.fr}{spot.fr}", f"hay {thing.es}{spot.es}")
+        return _statement(
+            f"there {verb} {thing.en}{spot.en}", f"il y a {thing.fr}{spot.fr}", f"hay {thing.es}{spot.es}"
+        )
     if style == 1:
         return _question(f"where is {goal.words.en}", f"où est {goal.words.fr}", f"dónde está {goal.words.es}")
     if style == 2:
-        who = _determined(random, "the" if noun.en in _NOBODYS else random.choice(("the", "owner")), noun, _forms(noun, False))
+        who = _determined(
+            random, "the" if noun.en in _NOBODYS else random.choice(("the", "owner")), noun, _forms(noun, False)
+        )
         return _statement(f"{who.en} is{spot.en}", f"{who.fr} est{spot.fr}", f"{who.es} está{spot.es}")
     who_, when = _subject(random, names), _time(random, "0", 0.4)
     s, g = who_.words, goal.words
@@ -461,7 +485,9 @@ def liking(random: Random, names: tuple[str, ...]) -> Triple:
     style = random.randrange(5)
     if style == 0:
         a = _determined(random, "a", noun, _forms(noun, False))
-        return _statement(f"I would like {a.en}, please", f"je voudrais {a.fr}, s'il vous plaît", f"quisiera {a.es}, por favor")
+        return _statement(
+            f"I would like {a.en}, please", f"je voudrais {a.fr}, s'il vous plaît", f"quisiera {a.es}, por favor"
+        )
     if style == 1:
         the = _the(noun).words
         return _question(f"how much does {the.en} cost", f"combien coûte {the.fr}", f"cuánto cuesta {the.es}")
@@ -485,7 +511,7 @@ def liking(random: Random, names: tuple[str, ...]) -> Triple:
 
 def person(random: Random, names: tuple[str, ...]) -> Triple:
     """Names, cities, ages, jobs: words that stay as they are."""
-    name, city = random.choice(names), random.choice(CITIES)
+    name, city = random.choice(names), random.choice(_CITIES)
     style = random.randrange(5)
     if style == 0:
         return _statement(f"my name is {name}", f"je m'appelle {name}", f"me llamo {name}")
@@ -499,7 +525,7 @@ def person(random: Random, names: tuple[str, ...]) -> Triple:
         )
     if style == 2:
         age = random.randint(5, 90)
-        who = random.choice(_PRONOUNS[:4] + (Phrase(Triple(name, name, name), 2),))
+        who = random.choice((*_PRONOUNS[:4], Phrase(Triple(name, name, name), 2)))
         s = who.words
         return _statement(
             f"{s.en} {_BE_EN[who.person]} {age} years old",
@@ -514,7 +540,9 @@ def person(random: Random, names: tuple[str, ...]) -> Triple:
     hour = random.randint(2, 12)
     ride = random.choice(of_kinds("ride"))
     the = _the(ride).words
-    return _statement(f"{the.en} leaves at {hour} o'clock", f"{the.fr} part à {hour} heures", f"{the.es} sale a las {hour}")
+    return _statement(
+        f"{the.en} leaves at {hour} o'clock", f"{the.fr} part à {hour} heures", f"{the.es} sale a las {hour}"
+    )
 
 
 def fixed(random: Random, names: tuple[str, ...]) -> Triple:
@@ -543,15 +571,18 @@ COURTESY = frozenset(line.split("|")[0] for line in _FIXED.strip().splitlines())
 
 
 def describe() -> list[str]:
-    """Lines for people: times, numbers, courtesies, and the shapes of sentences with an example of each."""
-    random = Random(5)
+    """Lines for people: times, numbers, courtesies, and the shapes of sentences with examples of each."""
     times = [line.split("|")[0] for line in _TIMES.strip().splitlines()]
-    shapes = [f"  {(shape.__doc__ or '').strip()} {shape(random, FIRST_NAMES).en}" for shape in dict.fromkeys(SHAPES)]
-    return [
+    pronouns = [one.words.en for one in _PRONOUNS]
+    lines = [
         f"Times: {', '.join(times)}.",
-        f"Numbers in words: {', '.join(number.en for number in _NUMBERS)}. Determiners: the, a, this, my, your, our.",
-        "Sentences:",
-        *shapes,
-        "Courtesies:",
-        *(f"  {one}" for one in sorted(COURTESY)),
+        f"Numbers in words: {', '.join(number.en for number in _NUMBERS)}; ages and hours in digits.",
+        f"Determiners: the, a, this, {', '.join(owner for owner, _, _ in _OWNERS)}. Subjects: {', '.join(pronouns)}, people, first names.",
+        'Names of people and cities stay as they are. "You" is formal (vous, usted).',
+        "Shapes of sentences, and examples:",
     ]
+    for shape in dict.fromkeys(SHAPES[:-1]):
+        random = Random(len(lines))
+        told = dict.fromkeys(shape(random, FIRST_NAMES).en for _ in range(12))
+        lines.append(f"  {(shape.__doc__ or '').strip()} {' '.join(list(told)[:6])}")
+    return [*lines, "Courtesies:", *(f"  {one}" for one in sorted(COURTESY))]

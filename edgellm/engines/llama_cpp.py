@@ -195,7 +195,7 @@ class LlamaCpp:
         params.n_threads, params.n_threads_batch = plan.threads, plan.threads_batch
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_AUTO if plan.flash_attention else 0
         params.type_k = params.type_v = _KV_TYPES[plan.kv_type]
-        params.swa_full = plan.swa_full
+        params.swa_full, params.op_offload = plan.swa_full, plan.op_offload
         context = lib.llama_init_from_model(self._model, params)
         if not context:
             lib.llama_model_free(self._model)

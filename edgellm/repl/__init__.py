@@ -42,8 +42,10 @@ def run(opener: Opener, wishes: Wishes) -> int:
     began = time.monotonic()
     screen = Screen(markdown=not wishes.plain)
     folder = session.folder() if wishes.history else None
-    resumed = session.resume(session.folder(), wishes.resume, screen.warn) if wishes.resume is not None else None
-    transcript = resumed or session.Transcript(folder, screen.warn)
+    if wishes.resume is not None:
+        transcript = session.resume(session.folder(), wishes.resume, screen.warn, keep=wishes.history)
+    else:
+        transcript = session.Transcript(folder, screen.warn)
     loading = Loading(opener, wishes.model)
     chat = Chat(
         screen=screen,
@@ -63,7 +65,7 @@ def run(opener: Opener, wishes: Wishes) -> int:
         chat.reword = lines.reword
         if wishes.system is not None:
             chat.transcript.instruct(wishes.system)
-        _greet(chat, began, resumed is not None)
+        _greet(chat, began, wishes.resume is not None)
         _converse(chat, lines)
         if screen.interactive and chat.transcript.saved:
             screen.note(f"Saved. To go on: edgellm chat --resume {shlex.quote(chat.transcript.name)}")

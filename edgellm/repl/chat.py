@@ -29,7 +29,9 @@ SAFE = (
 )
 OVERFLOW = ("stop", "drop-oldest")
 _FULL = 0.8  # of the context, from which on every answer says so
+_LONG = 200  # tokens of a question, whose reading may take a while
 _TOKENS_PER_BYTE = 0.3  # before the model's own count is known: about right for English
+_PRIOR_BYTES = 1000  # as much text of the model's own as this weighs as much as that guess
 
 
 @dataclass(slots=True)
@@ -95,11 +97,15 @@ class Chat:
         """Answer the question that is pending."""
         if self.transcript.pending is None:
             raise UsageError("there is nothing to answer yet.")
+        before = self.skipped
         if self.overflow == "drop-oldest":
             self._drop()
         while (error := self._listen()) is not None:
-            self.rate = max(error.tokens / _bytes(self.messages()), 0.01)
+            self._learn(error.tokens)
             if self.overflow == "stop" or not self._drop(at_least=1):
+                if self.skipped != before:
+                    self.screen.note("that was not enough: the dropped turns are back.")
+                self.skipped = before
                 raise UsageError(f"{error} {self._way_out()}")
 
     def messages(self) -> tuple[Message, ...]:
@@ -158,6 +164,7 @@ class Chat:
         """
         stream: Stream | None = None
         failure: EdgeError | None = None
+        interrupted = False
         model = self.model
         with Brake() as brake:
             try:
@@ -166,7 +173,7 @@ class Chat:
                 with brake.on():
                     self._show(stream)
             except KeyboardInterrupt:
-                pass
+                interrupted = True
             except PromptTooLong as error:
                 return error
             except EdgeError as error:
@@ -174,10 +181,13 @@ class Chat:
             if stream:
                 stream.close()
             self._keep(stream.text if stream else "", _reply(stream), failure)
+        if interrupted and not self.screen.interactive:  # in a pipe, Ctrl-C means all of it
+            raise KeyboardInterrupt
         return None
 
     def _show(self, stream: Stream) -> None:
-        with self.screen.busy("reading"):
+        tokens = self.estimate(self.transcript.pending or "")
+        with self.screen.busy(f"reading about {tokens:,} tokens" if tokens >= _LONG else "reading"):
             first = next(stream, None)
         if first is None:
             return
@@ -189,7 +199,7 @@ class Chat:
     def _keep(self, text: str, reply: Reply | None, failure: EdgeError | None) -> None:
         if reply is None and not text.strip():
             if failure:
-                self.screen.fail(f"{failure} Your message was not answered: /retry sends it again.")
+                self.screen.fail(f"{failure} Your message was not answered: /retry sends it again, /edit changes it.")
             else:
                 self.screen.note("stopped before a word was said: /retry sends your message again, /edit changes it.")
             return
@@ -216,7 +226,11 @@ class Chat:
         totals.shared_tokens += reply.shared_tokens
         totals.seconds += reply.total_s
         self.used = reply.prompt_tokens + reply.tokens
-        self.rate = max(self.used / _bytes(self.messages()), 0.01)
+        self._learn(self.used)
+
+    def _learn(self, tokens: int) -> None:
+        """Improve the guess at tokens per byte; a few words, which are mostly template, change little."""
+        self.rate = (tokens + _PRIOR_BYTES * _TOKENS_PER_BYTE) / (_bytes(self.messages()) + _PRIOR_BYTES)
 
     def _report(self, reply: Reply) -> None:
         used, context = reply.prompt_tokens + reply.tokens, self.context
@@ -255,7 +269,7 @@ class Chat:
         dropped = self.skipped - before
         if dropped:
             self.screen.warn(
-                f"dropped the {dropped} oldest of {turns - before} turns to make room: the model no longer sees them; "
+                f"dropped the oldest turns to make room ({dropped} of {turns - before}): the model no longer sees them; "
                 "they stay in the saved conversation."
             )
         return dropped > 0

@@ -16,7 +16,7 @@ def files(chat: Chat, argument: str) -> list[str]:  # noqa: ARG001
     try:
         with os.scandir(os.path.expanduser(head) or ".") as entries:
             found = [(one.name, one.is_dir()) for one in entries if one.name.startswith(tail)]
-    except OSError:
+    except (OSError, ValueError):
         return []
     hidden = tail.startswith(".")
     return sorted(

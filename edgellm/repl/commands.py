@@ -295,7 +295,7 @@ def _resume(chat: Chat, argument: str) -> None:
     name = argument or next((one for one in session.names(folder) if one != chat.transcript.name), "")
     if not name:
         raise UsageError("there is no other conversation to resume.")
-    chat.begin(session.resume(folder, name, chat.screen.warn))
+    chat.begin(session.resume(folder, name, chat.screen.warn, keep=chat.folder is not None))
     recall(chat)
 
 
@@ -305,9 +305,9 @@ def _sessions(chat: Chat, argument: str) -> None:  # noqa: ARG001
     found = session.names(folder)
     rows = []
     for name in found[:20]:
-        first, turns = session.title(folder / f"{name}.jsonl")
+        about = session.summary(folder / f"{name}.jsonl")
         mark = "*" if name == chat.transcript.name and chat.transcript.path else " "
-        rows.append((f"{mark} {name}", f"{_turns(turns):>9}  {first[:60]}"))
+        rows.append((f"{mark} {name}", f"{about.when}  {_turns(about.turns):>9}  {about.title[:60]}"))
     chat.screen.columns(rows)
     more = f"{len(found) - 20} older ones are in {folder}." if len(found) > 20 else ""
     if more or not found:

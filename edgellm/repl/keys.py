@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,18 +83,21 @@ class Keyboard:
             multiline=Condition(lambda: open_quotes(self._session.default_buffer.text)),
             prompt_continuation=lambda width, number, wrapped: "" if wrapped else ". ",  # noqa: ARG005
             key_bindings=_bindings(),
+            placeholder=[("ansibrightblack", "a message, or /help")],
             enable_open_in_editor=True,
         )
 
     def read(self, waited: Waited | None = None, arrived: Callable[[], None] | None = None) -> str:
         """Let the person type; what is waited for is told below the line, and `arrived` is called when it is there."""
-        if waited is None or arrived is None:
-            return self._session.prompt("> ")
-        self._session.bottom_toolbar = lambda: f" {waited}; you can type already "
+        watch = None
+        if waited is not None and arrived is not None:
+            self._session.bottom_toolbar = lambda: f" {waited}; you can type already "
+            watch = functools.partial(self._watch, waited, arrived)
         try:
-            return self._session.prompt("> ", pre_run=lambda: self._watch(waited, arrived))
+            return self._session.prompt("> ", pre_run=watch)
         finally:
             self._session.bottom_toolbar = None
+            self._session.placeholder = None  # said once is enough
 
     def reword(self, text: str) -> str:
         """Let the person change a text; Ctrl-C on an emptied line and Ctrl-D leave it as it was."""

@@ -30,13 +30,14 @@ class Loading:
         self._error: BaseException | None = None
         self._abandoned = False
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._open, args=(opener, name), daemon=True)
-        self._thread.start()
+        # Not the thread's own end: a `join` that Ctrl-C interrupts takes a running thread for a finished one (Python 3.11).
+        self._ended = threading.Event()
+        threading.Thread(target=self._open, args=(opener, name), daemon=True).start()
 
     @property
     def done(self) -> bool:
         """The model is there, or will never be."""
-        return not self._thread.is_alive()
+        return self._ended.is_set()
 
     @property
     def failed(self) -> bool:
@@ -50,7 +51,7 @@ class Loading:
         """Wait for the end, in turns that Ctrl-C can interrupt; says whether it came."""
         until = time.monotonic() + (longest_s if longest_s is not None else float("inf"))
         while not self.done and time.monotonic() < until:
-            self._thread.join(min(0.05, max(0.0, until - time.monotonic())))
+            self._ended.wait(min(0.05, max(0.0, until - time.monotonic())))
         return self.done
 
     def result(self) -> Model:
@@ -73,11 +74,12 @@ class Loading:
             model = opener(name, self._report)
         except BaseException as error:  # raised again by `result`, in the thread that asks
             self._error = error
-            return
-        with self._lock:
-            self._model = model
-            if self._abandoned:
-                model.close()
+        else:
+            with self._lock:
+                self._model = model
+                if self._abandoned:
+                    model.close()
+        self._ended.set()
 
     def _report(self, file: str, done_bytes: int, total_bytes: int) -> None:
         share = f", {100 * done_bytes // total_bytes} %" if total_bytes else ""

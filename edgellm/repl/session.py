@@ -43,6 +43,15 @@ class Turn:
     model: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A conversation in a list: when something was last said, how often, and what at first."""
+
+    when: str
+    turns: int
+    title: str
+
+
 class Transcript:
     """One conversation; with a folder, every change is on the disk before the method returns."""
 
@@ -95,11 +104,11 @@ class Transcript:
     def branch(self, name: str | None = None) -> Transcript:
         """Copy the conversation into a new one; the old one stays as it is."""
         twin = Transcript(self._folder, self._warn, name or self._next_name())
-        if self._folder and name:
+        if name:
             twin._free(name)
         for record in self._records():
             twin._apply(record)
-        if self.turns or self.pending is not None:
+        if self._folder and (self.turns or self.pending is not None):
             twin._write_all()
         return twin
 
@@ -231,49 +240,52 @@ def names(folder: Path) -> list[str]:
     return [name for _, name in sorted(found)]
 
 
-def resume(folder: Path, name: str = "", warn: Warn = _quiet) -> Transcript:
+def resume(folder: Path, name: str = "", warn: Warn = _quiet, *, keep: bool = True) -> Transcript:
     """Open a conversation to go on with it, by default the latest. A torn last line is repaired; `warn` hears of it.
 
-    Raises UsageError when there is none of this name, or when it is not a conversation.
+    Without `keep` nothing is written, now or later. Raises UsageError when there is no conversation of this name, or when
+    its file is something else.
     """
     known = names(folder)
     if name:
-        return _opened(folder, name, known, warn)
+        return _opened(folder, name, known, warn, keep)
     for latest in known:
         try:
-            return _opened(folder, latest, known, warn)
+            return _opened(folder, latest, known, warn, keep)
         except UsageError as error:
             warn(str(error))
     raise UsageError(f"there is no conversation to resume in {folder}.")
 
 
-def _opened(folder: Path, name: str, known: list[str], warn: Warn) -> Transcript:
+def _opened(folder: Path, name: str, known: list[str], warn: Warn, keep: bool) -> Transcript:
     check_name(name)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
         cure = f"The nearest are {', '.join(near)}." if near else "There are none yet."
         raise UsageError(f"there is no conversation {name!r}. {cure}")
-    transcript = Transcript(folder, warn, name)
+    transcript = Transcript(folder if keep else None, warn, name)
     path = folder / f"{name}.jsonl"
     try:
-        data = _repaired(path, path.read_bytes(), warn)
+        data = path.read_bytes()
+        data = _repaired(path, data, warn) if keep else data[: data.rfind(b"\n") + 1]
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}.") from error
     _replay(transcript, data, path, warn)
-    transcript._size = len(data)
+    transcript._size = len(data) if keep else 0
     return transcript
 
 
-def title(path: Path) -> tuple[str, int]:
-    """Return the first question of a conversation's file and its number of turns, without repairing anything."""
+def summary(path: Path) -> Summary:
+    """Look into a conversation's file, without repairing anything."""
     transcript = Transcript(None)
     try:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
         data = path.read_bytes()
         _replay(transcript, data[: data.rfind(b"\n") + 1], path, _quiet)
     except (OSError, EdgeError):
-        return "(cannot be read)", 0
+        return Summary("", 0, "(cannot be read)")
     first = transcript.turns[0].user if transcript.turns else transcript.pending or ""
-    return " ".join(first.split()), len(transcript.turns)
+    return Summary(when, len(transcript.turns), " ".join(first.split()))
 
 
 def check_name(name: str) -> None:

@@ -92,8 +92,10 @@ class Screen:
             yield
         finally:
             timer.cancel()
-            timer.join()
-            status.stop()
+            try:
+                timer.join()
+            finally:
+                status.stop()
 
     def control(self, sequence: str) -> None:
         """Send the terminal a sequence of our own making."""

@@ -13,7 +13,8 @@ from edgellm.demo.train.tokenizer import BOS, EOS, UNKNOWN, Tokenizer
 
 TEMPLATE = (
     "{{- bos_token }}"
-    "{%- if messages[0]['role'] == 'system' %}{%- set system = messages[0]['content'] + '\\n\\n' %}{%- set turns = messages[1:] %}"
+    "{%- if messages[0]['role'] == 'system' %}"
+    "{%- set system = messages[0]['content'] + '\\n\\n' %}{%- set turns = messages[1:] %}"
     "{%- else %}{%- set system = '' %}{%- set turns = messages %}{%- endif %}"
     "{%- for message in turns %}"
     "{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) or message['role'] not in ['user', 'assistant'] %}"
@@ -25,8 +26,9 @@ TEMPLATE = (
 )
 CONTEXT = 2048
 _DESCRIPTION = (
-    "A tiny model trained from scratch by edgellm on text it generates, so that everything can be tried offline: translation "
-    "(English to French and Spanish), summaries, JSON extraction and small talk within a documented vocabulary. Not for real work."
+    "A tiny model trained from scratch by edgellm on text it generates, so that everything can be tried offline: "
+    "translation (English to French and Spanish), summaries, JSON extraction and small talk "
+    "within a documented vocabulary. Not for real work."
 )
 _FILE_TYPE_F32, _FILE_TYPE_Q4_K_M = 0, 15  # llama.cpp: enum llama_ftype
 
@@ -67,7 +69,7 @@ def write(weights: dict[str, Tensor], shape: Shape, tokenizer: Tokenizer, path: 
     out.close()
 
 
-def _write_tokenizer(out, tokenizer: Tokenizer) -> None:  # noqa: ANN001
+def _write_tokenizer(out, tokenizer: Tokenizer) -> None:
     out.add_tokenizer_model("llama")
     out.add_token_list(tokenizer.pieces)
     out.add_token_scores(tokenizer.scores)
@@ -81,7 +83,7 @@ def _write_tokenizer(out, tokenizer: Tokenizer) -> None:  # noqa: ANN001
     out.add_chat_template(TEMPLATE)
 
 
-def _tensors(weights: dict[str, Tensor], shape: Shape):  # noqa: ANN202
+def _tensors(weights: dict[str, Tensor], shape: Shape):
     yield "token_embd.weight", weights["embedding.weight"]
     names = {"gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down", "v": "attn_v", "o": "attn_output"}
     for layer in range(shape.layers):

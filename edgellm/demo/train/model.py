@@ -10,8 +10,8 @@ import math
 from dataclasses import asdict, dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Block(nn.Module):
     def after(self, x: Tensor, mixed: Tensor) -> Tensor:
         x = x + linear(mixed, self.o)
         y = self.feed_norm(x)
-        return x + linear(F.silu(linear(y, self.gate)) * linear(y, self.up), self.down)
+        return x + linear(functional.silu(linear(y, self.gate)) * linear(y, self.up), self.down)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         q, k, v = self.before(x, cos, sin)
@@ -94,7 +94,7 @@ class Block(nn.Module):
 
 def linear(x: Tensor, layer: nn.Linear) -> Tensor:
     """Multiply in the activations' type; the weights stay float32 for the optimizer."""
-    return F.linear(x, layer.weight.to(x.dtype))
+    return functional.linear(x, layer.weight.to(x.dtype))
 
 
 _CROSSOVER = 320  # tokens: below it plain matrix products beat the fused kernel on a CPU (measured)
@@ -108,7 +108,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     share = heads // k.shape[2]
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
     k, v = (t.repeat_interleave(share, dim=1) for t in (k, v))
-    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     return mixed.transpose(1, 2).reshape(rows, length, heads * width)
 
 
@@ -131,11 +131,15 @@ class Products(torch.autograd.Function):
     weights_backward = staticmethod(_weights_backward)
 
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # noqa: ANN001
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         rows, length, heads, width = q.shape
         groups = k.shape[2]
         share = heads // groups
-        q = q.view(rows, length, groups, share, width).permute(0, 2, 3, 1, 4).reshape(rows * groups, share * length, width)
+        q = (
+            q.view(rows, length, groups, share, width)
+            .permute(0, 2, 3, 1, 4)
+            .reshape(rows * groups, share * length, width)
+        )
         k = k.transpose(1, 2).reshape(rows * groups, length, width)
         v = v.transpose(1, 2).reshape(rows * groups, length, width)
         mask = torch.full((length, length), -1e30).triu(1)
@@ -144,10 +148,12 @@ class Products(torch.autograd.Function):
         mixed = torch.bmm(weights, v)
         ctx.save_for_backward(q, k, v, weights)
         ctx.sizes = (rows, length, heads, width, groups, share)
-        return mixed.view(rows, groups, share, length, width).permute(0, 3, 1, 2, 4).reshape(rows, length, heads * width)
+        return (
+            mixed.view(rows, groups, share, length, width).permute(0, 3, 1, 2, 4).reshape(rows, length, heads * width)
+        )
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN001
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v, weights = ctx.saved_tensors
         rows, length, heads, width, groups, share = ctx.sizes
         g = gradient.view(rows, length, groups, share, width).permute(0, 2, 3, 1, 4)
@@ -188,7 +194,7 @@ class Llama(nn.Module):
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self.embedding.weight.to(hidden.dtype)).float()
+        return functional.linear(hidden, self.embedding.weight.to(hidden.dtype)).float()
 
     def compile(self) -> None:  # type: ignore[override]
         """Fuse the small operations; needs a C++ compiler."""

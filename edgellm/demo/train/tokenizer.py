@@ -4,6 +4,8 @@ Merges stay inside words; the space mark `▁` joins only common words, so that 
 and after a quotation mark. Digits stand alone, unknown characters fall back to bytes.
 """
 
+# ruff: noqa: SIM905
+# A list of words is one string.
 from __future__ import annotations
 
 import heapq
@@ -11,6 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from edgellm.demo import text, values
@@ -30,7 +33,9 @@ _PUNCTUATION = (
     *("T]", "ST]", "NST]", "INST]", "[INST]", "/INST]", "[/INST]", "▁[INST]", "▁[/INST]"),
     *('":', '",', '{"', '"}', '["', '"]', '▁"', '▁{"', '▁["', '":▁"', '",▁"', ',▁"', "▁[", "..."),
 )
-_CHUNK = re.compile(rf"{SPACE}?\[/?INST\]|{SPACE}?[{_LETTERS}]+|(?:(?!{SPACE}?\[/?INST\]|{SPACE}?[{_LETTERS}]).)+", re.DOTALL)
+_CHUNK = re.compile(
+    rf"{SPACE}?\[/?INST\]|{SPACE}?[{_LETTERS}]+|(?:(?!{SPACE}?\[/?INST\]|{SPACE}?[{_LETTERS}]).)+", re.DOTALL
+)
 _CAPITALS = frozenset(
     """The He She We You They My It This There Your Our Where How What Does Please Il Elle Ils Nous Vous Notre Votre Mon Les Une
     Est Usted Ella Ellos Los Las Una Hay Nuestro Nuestra Este Esta Extract Translate Summarize Reply Use Repeat JSON English
@@ -39,8 +44,19 @@ _CAPITALS = frozenset(
 )
 _VALUES = frozenset(
     word
-    for group in (values.PRODUCT_ADJECTIVES, values.PRODUCT_NOUNS, values.SKILLS, values.JOBS, values.COLORS, values.FIRST_NAMES,
-                  values.LAST_NAMES, values.COMPANY_WORDS, values.CITIES, values.STREET_WORDS, values.COUNTRIES)
+    for group in (
+        values.PRODUCT_ADJECTIVES,
+        values.PRODUCT_NOUNS,
+        values.SKILLS,
+        values.JOBS,
+        values.COLORS,
+        values.FIRST_NAMES,
+        values.LAST_NAMES,
+        values.COMPANY_WORDS,
+        values.CITIES,
+        values.STREET_WORDS,
+        values.COUNTRIES,
+    )
     for entry in group
     for word in entry.split()
 )
@@ -175,7 +191,7 @@ def _learn(counts: Counter[str], merges: int) -> list[str]:
     pairs: Counter[tuple[str, str]] = Counter()
     where: dict[tuple[str, str], set[int]] = {}
     for index, parts in enumerate(words):
-        for pair in zip(parts, parts[1:], strict=False):
+        for pair in pairwise(parts):
             pairs[pair] += weights[index]  # type: ignore[assignment]
             where.setdefault(pair, set()).add(index)
     queue = [(-weight, pair) for pair, weight in pairs.items()]
@@ -189,14 +205,14 @@ def _learn(counts: Counter[str], merges: int) -> list[str]:
         touched: set[tuple[str, str]] = set()
         for index in where.pop(pair):
             parts, at = words[index], 0
-            for old in zip(parts, parts[1:], strict=False):
+            for old in pairwise(parts):
                 pairs[old] -= weights[index]  # type: ignore[assignment]
                 touched.add(old)
             while at < len(parts) - 1:
                 if (parts[at], parts[at + 1]) == pair:
                     parts[at : at + 2] = ["".join(pair)]
                 at += 1
-            for new in zip(parts, parts[1:], strict=False):
+            for new in pairwise(parts):
                 pairs[new] += weights[index]  # type: ignore[assignment]
                 where.setdefault(new, set()).add(index)
                 touched.add(new)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from edgellm.demo.train import data
 from edgellm.demo.train.model import Llama, Shape, structured_start
@@ -62,7 +62,7 @@ def train(folder: Path, tokenizer: Tokenizer, shape: Shape, plan: Plan, *, start
     return _loop(folder, net, optimizer, mean, tokenizer, plan, seen, device)
 
 
-def _loop(folder, net, optimizer, mean, tokenizer, plan, seen, device) -> Path:  # noqa: ANN001
+def _loop(folder, net, optimizer, mean, tokenizer, plan, seen, device) -> Path:
     stream = data.batches(tokenizer, plan.seed * 7919 + optimizer.steps, tokens=plan.tokens, longest=plan.longest)
     began = saved_at = time.monotonic()
     total, count, first = 0.0, 0, optimizer.steps
@@ -80,7 +80,10 @@ def _loop(folder, net, optimizer, mean, tokenizer, plan, seen, device) -> Path: 
                 mean[name].lerp_(each, 1 - plan.average)
         if optimizer.steps % 20 == 0:
             speed = (seen - before) / (time.monotonic() - began)
-            print(f"step {optimizer.steps} {spent / 60:.1f} min {seen / 1e6:.2f}M tokens {speed:.0f}/s loss {total / count:.4f}", flush=True)
+            print(
+                f"step {optimizer.steps} {spent / 60:.1f} min {seen / 1e6:.2f}M tokens {speed:.0f}/s loss {total / count:.4f}",
+                flush=True,
+            )
             total, count = 0.0, 0
         if time.monotonic() - saved_at > plan.save_s:
             _save(folder / "last.pt", net, optimizer, mean, seen)
@@ -92,7 +95,7 @@ def _loop(folder, net, optimizer, mean, tokenizer, plan, seen, device) -> Path: 
 
 def _loss(net: Llama, batch: data.Batch, device: torch.device) -> torch.Tensor:
     hidden = net(batch.tokens.to(device)).flatten(0, 1)[batch.places.to(device)]
-    return F.cross_entropy(net.logits(hidden), batch.targets.to(device), reduction="sum")
+    return functional.cross_entropy(net.logits(hidden), batch.targets.to(device), reduction="sum")
 
 
 def _rate(plan: Plan, step: int, spent_s: float) -> float:
@@ -102,7 +105,13 @@ def _rate(plan: Plan, step: int, spent_s: float) -> float:
 
 def _save(path: Path, net: Llama, optimizer: Optimizer, mean: dict[str, torch.Tensor], seen: int) -> None:
     """Write whole, then rename: a stopped run leaves the last good file."""
-    state = {"weights": net.state_dict(), "mean": mean, "optimizer": optimizer.as_dict(), "tokens": seen, "shape": net.shape.as_dict()}
+    state = {
+        "weights": net.state_dict(),
+        "mean": mean,
+        "optimizer": optimizer.as_dict(),
+        "tokens": seen,
+        "shape": net.shape.as_dict(),
+    }
     part = path.with_suffix(".part")
     torch.save(state, part)
     part.replace(path)
