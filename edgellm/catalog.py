@@ -57,6 +57,7 @@ class Entry:
     license: str = ""  # of the upstream weights
     license_url: str = ""
     commercial: bool = True  # False where the licence forbids commercial use
+    recommended: bool = False  # what we would name to somebody who asks for one model of about this size
     upstream: str = ""  # the repository of the original weights
     parameters: str = ""
     good_at: tuple[str, ...] = ()
@@ -273,6 +274,7 @@ _KEYS: dict[str, Callable[[object], str | None]] = {
     "license": _text,
     "license_url": _matching(re.compile(r"https?://\S+"), "a web address"),
     "commercial": _flag,
+    "recommended": _flag,
     "upstream": _matching(_REPO, "user/repo"),
     "parameters": _text,
     "good_at": _texts,

@@ -120,7 +120,7 @@ class Meter:
         weight, todo = 0, [value]
         while todo:
             one = todo.pop()
-            weight += 1 + (len(one) if isinstance(one, str) else 0)
+            weight += 4 + (len(one) if isinstance(one, str) else 0)  # quotes, comma, blank
             if weight > _VALUE_CHARS:
                 raise Exhausted("it builds a value that is too large")
             if isinstance(one, dict):

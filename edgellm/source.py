@@ -97,9 +97,8 @@ def fitting() -> list[catalog.Entry]:
 
 
 def advice() -> str:
-    """Say which real model to pull for this machine: the largest with a licence that allows any use."""
-    free = [entry for entry in fitting() if entry.commercial]
-    if not free:
+    """Say which real model to pull for this machine."""
+    best = next((entry for entry in fitting() if entry.recommended), None)
+    if best is None:
         return "This machine is too small for the models of the catalogue."
-    best = free[0]
     return f"For real work: edgellm pull {best.name} ({(best.bytes or 0) / GB:.1f} GB)."

@@ -495,8 +495,9 @@ def test_a_piped_chat_answers_every_line_and_keeps_the_conversation(
     assert "tiny" in done.err.splitlines()[0]
     kept = session.resume(session.folder())
     assert [turn.user for turn in kept.turns] == ["hello", "my name is Ada", "two\n/lines"]
-    again = sit("who am I?\n", resume="")
+    again = sit("who am I?\n", resume="", model="other")
     assert again.out.endswith("Hello Ada.\n")
+    assert "last held with tiny: /model tiny" in again.err
     assert len(session.resume(session.folder()).turns) == 4
     assert len(sessions()) == 1
 
@@ -985,6 +986,11 @@ def test_ctrl_c_in_a_pipe_ends_it_and_keeps_what_was_said(tiny: Path, script: Ca
         chat.send_signal(signal.SIGINT)
         assert chat.wait(10) == 130
     [turn] = session.resume(session.folder()).turns
+    shown = subprocess.run(
+        [*command, "--resume", "-m", str(tiny)], stdin=subprocess.DEVNULL, capture_output=True, check=True
+    )
+    assert shown.stdout.decode() == turn.assistant + "\n"
+    assert b"(stopped)" in shown.stderr
     assert turn.finish == "cancelled"
     assert turn.assistant.startswith("word word")
 

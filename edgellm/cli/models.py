@@ -14,6 +14,7 @@ import click
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgellm.catalog import Entry
     from edgellm.gguf import Header
     from edgellm.hardware import Machine
     from edgellm.plan import Plan
@@ -29,42 +30,28 @@ _offline_option = click.option("--offline", is_flag=True, help="Use no network a
 @_json_option
 def models(as_json: bool) -> None:
     """List the catalogue: what is installed, what fits this machine, and the best choice for it."""
-    from edgellm import catalog, hub
-    from edgellm.source import fitting
+    from edgellm import catalog
+    from edgellm.source import advice, fitting
 
     fits = {entry.name for entry in fitting()}
-    rows = []
-    for entry in catalog.entries():
-        here = entry.path is not None or hub.cached(entry.repo, entry.revision, entry.files) is not None
-        state = (
-            "installed"
-            if here
-            else "fits"
-            if entry.name in fits
-            else "size unknown"
-            if not entry.bytes
-            else "too large"
-        )
-        rows.append((entry, state))
+    rows = [(entry, _state(entry, fits)) for entry in catalog.entries()]
     if as_json:
         _print_json([{**dataclasses.asdict(entry), "state": state} for entry, state in rows])
         return
     _table(
-        ("model", "size", "this machine", "licence", "good at"),
+        ("model", "size", "here", "licence", "good at"),
         [
             (
                 entry.name,
-                f"{entry.bytes / 1e9:.1f} GB" if entry.bytes else entry.parameters,
+                f"{entry.bytes / 1e9:.1f} GB" if entry.bytes else "?" if entry.repo else "built in",
                 state,
-                entry.license + ("" if entry.commercial else " (non-commercial)"),
+                entry.license + ("" if entry.commercial else " *"),
                 ", ".join(entry.good_at),
             )
             for entry, state in rows
         ],
     )
-    from edgellm.source import advice
-
-    click.echo(f"\n{advice()} Any GGUF on the hub works too: -m user/repo[:QUANT].", err=True)
+    click.echo(f"\n* not for commercial use. {advice()} Any GGUF on the hub works too: -m user/repo[:QUANT].", err=True)
 
 
 @click.command()
@@ -235,6 +222,16 @@ def _installed(found: Source) -> tuple[str, ...]:
     return found.here
 
 
+def _state(entry: Entry, fits: set[str]) -> str:
+    from edgellm import hub
+
+    if entry.path is not None or hub.cached(entry.repo, entry.revision, entry.files) is not None:
+        return "installed"
+    if entry.bytes is None:
+        return "unknown"
+    return "fits" if entry.name in fits else "too large"
+
+
 def _title(header: Header) -> str:
     return f"{header.parameters / 1e9:.2f} billion parameters, {header.quantization}, {header.layers} layers"
 
@@ -299,7 +296,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in head:
-        table.add_column(title, overflow="fold")
+        table.add_column(title, overflow="fold", no_wrap=title != head[-1])
     for row in rows:
         table.add_row(*(Text(plain(cell)) for cell in row))
     Console().print(table)

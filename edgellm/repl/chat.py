@@ -139,6 +139,9 @@ class Chat:
     def introduce(self) -> None:
         """Say which model answers; waits for it."""
         introduce(self.screen, self.model)
+        last = self.transcript.turns[-1].model if self.transcript.turns else ""
+        if last and last != self.model.name and not self.introduced:
+            self.screen.note(f"This conversation was last held with {last}: /model {last} goes on with it.")
         self.introduced = True
 
     def exchange(self, name: str) -> None:

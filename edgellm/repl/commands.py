@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgellm.errors import UsageError
 from edgellm.repl import choices, session
 from edgellm.repl.chat import OVERFLOW, Chat
+from edgellm.repl.export import ENDINGS, written
 from edgellm.repl.introduce import facts
 from edgellm.repl.reading import text_file
 from edgellm.repl.settings import change, shown, values
@@ -323,8 +324,6 @@ def _branch(chat: Chat, argument: str) -> None:
 
 @command("export", "FILE", "write the conversation to a .md or .json file", choices.files)
 def _export(chat: Chat, argument: str) -> None:
-    from edgellm.repl.export import written
-
     if not argument:
         raise UsageError("name a file: /export talk.md, or talk.json")
     path = Path(argument).expanduser()
@@ -352,6 +351,8 @@ def recall(chat: Chat) -> None:
         last = transcript.turns[-1]
         chat.screen.note("> " + last.user.replace("\n", "\n. "))
         chat.screen.result(last.assistant)
+        if last.finish in ENDINGS:
+            chat.screen.note(f"({ENDINGS[last.finish]})")
     if transcript.pending is not None:
         chat.screen.warn(
             f"Your last message was not answered: /retry sends it again. It was: {transcript.pending[:200]}"

@@ -7,7 +7,8 @@ import json
 from edgellm.errors import UsageError
 from edgellm.repl.session import Transcript
 
-_ENDINGS = {"cancelled": "stopped", "failed": "cut short by a crash", "length": "cut: the limit was reached"}
+ENDINGS = {"cancelled": "stopped", "failed": "cut short by a crash", "length": "cut: the limit was reached"}
+"""How an answer that did not come to its end is marked."""
 
 
 def written(transcript: Transcript, suffix: str) -> str:
@@ -25,7 +26,7 @@ def markdown(transcript: Transcript) -> str:
     if transcript.system:
         parts += ["## System", transcript.system]
     for turn in transcript.turns:
-        ending = f"*({_ENDINGS[turn.finish]})*" if turn.finish in _ENDINGS else ""
+        ending = f"*({ENDINGS[turn.finish]})*" if turn.finish in ENDINGS else ""
         parts += ["## You", turn.user, f"## {turn.model or 'Assistant'}", turn.assistant, ending]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 

@@ -85,6 +85,7 @@ class Keyboard:
             key_bindings=_bindings(),
             placeholder=[("ansibrightblack", "a message, or /help")],
             enable_open_in_editor=True,
+            enable_suspend=True,
         )
 
     def read(self, waited: Waited | None = None, arrived: Callable[[], None] | None = None) -> str:

@@ -11,6 +11,7 @@ import difflib
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -368,12 +369,24 @@ def _write(path: Path, data: bytes, *, new: bool = False) -> int:
             while left:
                 left = left[os.write(handle, left) :]
             os.fsync(handle)
+            if new:
+                _sync_folder(path.parent)
         except OSError:
             os.ftruncate(handle, before)
             raise
         return before + len(data)
     finally:
         os.close(handle)
+
+
+def _sync_folder(path: Path) -> None:
+    """Make a new name survive a power failure, where folders can be synced."""
+    if sys.platform != "win32":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _private_folder(path: Path) -> None:
