@@ -3,7 +3,10 @@
 EdgeError
 ├── UsageError(ValueError)              an argument nobody can obey: exit code 2
 │   ├── EmptyText                       there is nothing to work on
+│   ├── ResumeRefused                   an output was begun from something else than what is given now
 │   └── SchemaUnsupported               a schema keyword that cannot be enforced; carries its JSON pointer
+├── RowUnreadable(ValueError)           a row of a batch that asks for nothing one could do
+├── OutputFailed(OSError)               an output could not be written; what was written before is whole
 ├── ModelUnknown(LookupError)           no such model; suggests near names
 ├── DownloadFailed(OSError)             the file could not be had
 │   ├── Offline                         no network, or none allowed
@@ -40,12 +43,24 @@ class EmptyText(UsageError):
     """There is nothing to work on."""
 
 
+class ResumeRefused(UsageError):
+    """An output was begun from something else than what is given now."""
+
+
 class SchemaUnsupported(UsageError):
     """A schema that cannot be enforced while decoding; `pointer` is the JSON pointer to the keyword."""
 
     def __init__(self, message: str, pointer: str = "") -> None:
         super().__init__(message)
         self.pointer = pointer
+
+
+class RowUnreadable(EdgeError, ValueError):
+    """A row of a batch that asks for nothing one could do."""
+
+
+class OutputFailed(EdgeError, OSError):
+    """An output could not be written; what was written before is whole."""
 
 
 class ModelUnknown(EdgeError, LookupError):

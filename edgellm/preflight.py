@@ -72,6 +72,11 @@ ARCHITECTURES = frozenset().union(_UNIFORM, _EVEN, _FREE, *_SILENT.values())
 _ALIKE = _UNIFORM - _names("deci granite granite_swa graniteswitch hunyuan-moe")
 """Architectures whose graph takes the heads of the first layer for those of all."""
 
+_PLAIN_ATTENTION = (_UNIFORM | _EVEN | _names("gemma gemma2 gemma3 gpt-oss granitemoe lfm2 lfm2moe phimoe")) - _names(
+    "graniteswitch laguna minimax-01 muse-glimmer nanbeige qwen35 qwen35moe spark2_5"
+)
+"""Architectures whose attn_q, attn_k and attn_v hold nothing but heads, in every layer that has them."""
+
 _LAYERS_MAX, _EXPERTS_MAX = 512, 1024  # src/llama-hparams.h, LLAMA_MAX_LAYERS, LLAMA_MAX_EXPERTS
 _TEMPLATE_MAX = 256 << 10  # real ones stay below 30 KB
 _SCALINGS = ("none", "linear", "yarn", "longrope")  # src/llama-model.cpp, LLAMA_ROPE_SCALING_TYPES
@@ -81,6 +86,7 @@ _ENCODERS = ("bert", "t5")  # tokenizers of embedding and encoder-decoder models
 _MERGING = ("gpt2", "gemma4", "hybriddna", "whitespace")
 _MERGES = "tokenizer.ggml.merges"
 _BYTES = frozenset(b"<0x%02X>" % byte for byte in range(256))
+_ATTENTION = re.compile(r"blk\.(\d+)\.attn_(q|k|v|qkv)\.weight")
 _EXPERT_ALONE = re.compile(r"blk\.\d+\.ffn_(gate|up|down)\.\d+\.weight")
 
 # What convert_hf_to_gguf.py always writes as F32, since ggml-cpu has no other kernels for it (conversion/base.py).
@@ -123,8 +129,9 @@ def check(
     _check_architecture(facts, talks=expect == "model")
     if expect == "model":
         _check_layout(tensors)
-        for step in (_check_written, _check_layers, _check_experts, _check_heads, _check_numbers, _check_window):
+        for step in _STEPS:
             step(facts)
+        _check_attention(facts, tensors)
         _check_weights(facts, tensors)
     if expect == "model" or "tokenizer.ggml.model" in metadata:
         _check_tokenizer(facts, _TOKENIZERS if expect == "model" else _TOKENIZERS + _ENCODERS)
@@ -147,6 +154,26 @@ class _Facts:
         """Return a value that may differ from layer to layer."""
         value = self.get(name, default)
         return value if isinstance(value, tuple) else (value,) * self.get("block_count")
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Attention heads of each layer."""
+        return self.per_layer("attention.head_count", 0)
+
+    @property
+    def kv_heads(self) -> tuple[int, ...]:
+        """Key and value heads of each layer."""
+        return self.per_layer("attention.head_count_kv", self.heads)
+
+    @property
+    def key(self) -> int:
+        """Width of a key, where the first layer has heads."""
+        return int(self.get("attention.key_length", self.get("embedding_length") // self.heads[0]))
+
+    @property
+    def value(self) -> int:
+        """Width of a value, where the first layer has heads."""
+        return int(self.get("attention.value_length", self.get("embedding_length") // self.heads[0]))
 
     def kind(self, key: str) -> str | None:
         """Return how a full key is written."""
@@ -232,34 +259,49 @@ def _check_experts(facts: _Facts) -> None:
 
 
 def _check_heads(facts: _Facts) -> None:
-    """ggml.c: GGML_ASSERT(ggml_can_mul_mat(k, q)), and the assertions of src/models/*.cpp on the width of heads."""
-    embedding, heads = facts.get("embedding_length"), facts.per_layer("attention.head_count", 0)
-    kv_heads = facts.per_layer("attention.head_count_kv", heads)
+    """ggml.c: GGML_ASSERT(ggml_can_mul_mat(k, q)); src/models/*.cpp, which ask for the heads of the first layer only."""
+    heads, kv_heads = facts.heads, facts.kv_heads
     for head, kv_head in zip(heads, kv_heads, strict=True):
         if kv_head and head % kv_head:
             facts.refuse("attention.head_count_kv", f"{head:,} heads cannot share {kv_head:,} key and value heads.")
     if facts.architecture in _ALIKE and len({*heads}) * len({*kv_heads}) > 1:
         facts.refuse("attention.head_count_kv", f"differs between layers, which {facts.architecture} models cannot.")
-    if not heads[0]:
-        return
-    if facts.get("attention.key_length") is None and embedding % heads[0]:
+    if heads[0] and facts.get("attention.key_length") is None and facts.get("embedding_length") % heads[0]:
+        embedding = facts.get("embedding_length")
         facts.refuse("attention.head_count", f"{heads[0]:,} heads do not divide an embedding of {embedding:,}.")
-    key = facts.get("attention.key_length", embedding // heads[0])
-    value = facts.get("attention.value_length", embedding // heads[0])
+
+
+def _check_widths(facts: _Facts) -> None:
+    """ops.cpp: GGML_ASSERT(n_dims % 2 == 0), GGML_ASSERT(n_dims <= ne0); src/models/*.cpp: _UNIFORM and _EVEN."""
+    if not facts.heads[0]:
+        return
+    key, value = facts.key, facts.value
     turned = facts.get("rope.dimension_count", key)
-    if turned % 2:
-        facts.refuse("rope.dimension_count", f"{turned:,} is odd, and positions turn pairs of numbers.")
-    if facts.get("attention.key_length_swa") is None:
-        _check_widths(facts, key, value, turned)
-
-
-def _check_widths(facts: _Facts, key: int, value: int, turned: int) -> None:
+    if not key or not value:
+        facts.refuse("attention.key_length", f"keys of {key:,} and values of {value:,} numbers.")
+    if turned % 2 or turned > key:
+        facts.refuse("rope.dimension_count", f"{turned:,} of {key:,} numbers of a key; it must be even, and not more.")
+    if facts.get("attention.key_length_swa") is not None:
+        return
     if facts.architecture in _UNIFORM | _EVEN and key != value:
-        facts.refuse(
-            "attention.value_length", f"values of {value:,} beside keys of {key:,}; they must be of one width."
-        )
+        facts.refuse("attention.value_length", f"{value:,} beside keys of {key:,}; they must be of one width.")
     if facts.architecture in _UNIFORM and key != turned:
         facts.refuse("rope.dimension_count", f"{turned:,} of {key:,} numbers of a key; it must be all of them.")
+
+
+def _check_attention(facts: _Facts, tensors: Sequence[Tensor]) -> None:
+    """ggml.c: GGML_ASSERT(ggml_nelements(a) == ne0*ne1*ne2), where the number of heads does not fit the matrices."""
+    if facts.architecture not in _PLAIN_ATTENTION or not facts.heads[0]:
+        return
+    for tensor in tensors:
+        match = _ATTENTION.fullmatch(tensor.name)
+        if match and int(match[1]) < len(facts.heads):
+            head, kv_head = facts.heads[int(match[1])], facts.kv_heads[int(match[1])]
+            rows = {"q": head * facts.key, "k": kv_head * facts.key, "v": kv_head * facts.value}
+            wanted = rows.get(match[2], sum(rows.values()))
+            if tensor.shape[1:] != (wanted,):
+                shape = " x ".join(f"{length:,}" for length in tensor.shape)
+                raise Objection(tensor.name, f"is {shape}; {head:,} heads, {kv_head:,} for keys, need {wanted:,} rows.")
 
 
 def _check_numbers(facts: _Facts) -> None:
@@ -286,6 +328,9 @@ def _check_window(facts: _Facts) -> None:
         return
     if pattern == 1 or (isinstance(pattern, tuple) and not any(pattern)):
         facts.refuse("attention.sliding_window_pattern", "leaves no layer that looks through the window.")
+
+
+_STEPS = (_check_written, _check_layers, _check_experts, _check_heads, _check_widths, _check_numbers, _check_window)
 
 
 def _check_weights(facts: _Facts, tensors: Sequence[Tensor]) -> None:

@@ -91,7 +91,7 @@ class Template:
         raise TemplateError(f"the chat template of {self.name} {complaints[0]}.")
 
     def _render(self, messages: Sequence[Message], typed: bool, prompt: bool, meter: Meter) -> tuple[Segment, ...]:
-        mark = secrets.token_hex(8)
+        mark = str(10**19 + secrets.randbelow(10**20))  # digits: they survive a change of case, which the tail shows
         (before, _), tail = _BLANKS[0], _tail(mark)
         contents = [f"{before}<{mark}.{index}{tail}{before[::-1]}" for index in range(len(messages))]
         turns = [

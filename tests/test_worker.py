@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ from edgellm.errors import EngineCrashed, EngineFailed, PromptTooLong, SchemaUns
 from edgellm.opening import Opening
 from edgellm.prompt import Message, Prompt, Reply
 from edgellm.sampling import Sampling
-from edgellm.worker import Here, Session, Worker
+from edgellm.worker import _BOOT, Here, Session, Worker
 
 OPENING = Opening(engine="scripted", paths=(), plan=PLAN, metadata={})
 GREEDY = Sampling(temperature=0)
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -182,14 +185,7 @@ def test_no_orphan_is_left_when_the_parent_is_killed(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    deadline = time.monotonic() + 2
-    while time.monotonic() < deadline:
-        try:
-            os.kill(child, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.02)
-    pytest.fail("the worker outlived its parent by two seconds")
+    assert gone(child, 2), "the worker outlived its parent by two seconds"
 
 
 def test_a_folder_full_of_traps_does_not_reach_the_child(
@@ -214,3 +210,173 @@ def test_file_descriptors_and_threads_stay_flat(script: Any) -> None:
         worker.close()
         before = before or counts()
     assert counts() == before
+
+
+def test_a_parent_killed_in_the_middle_of_a_line_leaves_no_orphan() -> None:
+    child = subprocess.Popen([sys.executable, "-c", _BOOT, str(ROOT)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert child.stdin
+    child.stdin.write(b'{"ask": 1, "prompt": {"messages": [')
+    child.stdin.close()
+    try:
+        assert child.wait(30) == 0
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_start_up_script_that_prints_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: Any
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('welcome')\nprint(3)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert answer(workers().session(), "hi").finish == "stop"
+
+
+@pytest.mark.parametrize("kind", [Worker, Here])
+def test_closing_wakes_who_waits_and_spares_the_engine(kind: Any, script: Any, workers: Any) -> None:
+    script(rules=[{"when": "slow", "say": "word " * 100}], otherwise="done", step_s=0.3)
+    worker = workers(kind)
+    for _ in range(4):
+        session, ends = worker.session(), list[BaseException]()
+        session.submit(prompt("slow"))
+        taker = threading.Thread(target=lambda one=session, ends=ends: ends.append(failure(one)))
+        taker.start()
+        time.sleep(0.1)
+        pid, start = worker.pid, time.monotonic()
+        session.close()
+        taker.join(10)
+        assert time.monotonic() - start < 1.5
+        assert [type(end) for end in ends] == [EngineFailed]
+    assert answer(worker.session(), "hi", sampling=Sampling(temperature=0, max_tokens=2)).text == "do"
+    assert worker.pid == pid
+
+
+def failure(session: Session) -> BaseException:
+    try:
+        exhaust(session)
+    except EngineFailed as error:
+        return error
+    raise AssertionError
+
+
+def test_every_take_after_a_crash_raises_it_again(script: Any, workers: Any) -> None:
+    script(crash_at=1)
+    session = workers().session()
+    session.submit(prompt("hi"))
+    for _ in range(3):
+        with pytest.raises(EngineCrashed, match="SIGABRT"):
+            session.take()
+    with pytest.raises(EngineCrashed, match="SIGABRT"):
+        session.submit(prompt("hi"))
+
+
+def test_a_model_closed_while_it_answers_says_so(script: Any, workers: Any) -> None:
+    script(otherwise="slow words " * 20, step_s=0.05)
+    worker = workers()
+    session = worker.session()
+    session.submit(prompt("hi"))
+    session.take()
+    worker.close()
+    with pytest.raises(EngineFailed, match="the model is closed") as error:
+        exhaust(session)
+    assert not isinstance(error.value, EngineCrashed)
+
+
+def test_drivers_that_hang_are_an_answer_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgellm.worker._LOOK_S", 0.2)
+    worker = Worker()
+    assert worker.pid
+    os.kill(worker.pid, signal.SIGSTOP)
+    found = worker.devices()
+    assert (found.devices, found.offload) == ((), None)
+    assert "did not answer within 0.2 s" in found.note
+    worker.open(OPENING)
+    assert answer(worker.session(), "hi").finish == "stop"
+    worker.close()
+
+
+def test_asking_and_closing_never_wait_for_a_child_that_does_not_read(
+    monkeypatch: pytest.MonkeyPatch, workers: Any
+) -> None:
+    monkeypatch.setattr("edgellm.worker._CANCEL_S", 0.2)
+    worker = workers()
+    session = worker.session()
+    os.kill(worker.pid, signal.SIGSTOP)
+    start = time.monotonic()
+    for _ in range(4):
+        session.submit(prompt("x" * 1_000_000))
+    session.close()
+    assert time.monotonic() - start < 5
+    assert answer(worker.session(), "hi").finish == "stop"
+
+
+def test_a_forgotten_worker_ends_its_child_but_not_under_a_session() -> None:
+    worker = Worker()
+    worker.open(OPENING)
+    pid, session = worker.pid, worker.session()
+    del worker
+    assert answer(session, "hi").finish == "stop"
+    del session
+    gc.collect()
+    assert pid
+    assert gone(pid, 30)
+
+
+def gone(pid: int, longest_s: float) -> bool:
+    deadline = time.monotonic() + longest_s
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_is_told_to_load_its_own(workers: Any) -> None:
+    worker = workers()
+    pid = os.fork()
+    if not pid:
+        try:
+            worker.session()
+        except EngineFailed as error:
+            os._exit(7 if "fork" in str(error) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert answer(worker.session(), "hi").finish == "stop"
+
+
+def test_a_program_that_ends_without_closing_ends_in_silence(script: Any) -> None:
+    script(otherwise="slow words " * 20, step_s=0.05)
+    program = (
+        "from test_worker import *\nworker = Worker()\nworker.open(OPENING)\n"
+        "session = worker.session()\nsession.submit(prompt('hi'))\nsession.take()"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("mishap", [RecursionError("too deep"), MemoryError("too much"), KeyError("odd")])
+def test_a_prompt_that_breaks_its_preparation_hurts_nobody_else(
+    mishap: Exception, monkeypatch: pytest.MonkeyPatch, workers: Any
+) -> None:
+    worker = workers(Here)
+
+    def broken(*_: object) -> None:
+        raise mishap
+
+    with monkeypatch.context() as broken_template:
+        broken_template.setattr("edgellm.template.encode", broken)
+        with pytest.raises(EngineFailed, match=type(mishap).__name__):
+            answer(worker.session(), "hi")
+    assert answer(worker.session(), "hi").finish == "stop"
+
+
+def test_a_bug_in_the_child_is_named_by_its_last_words() -> None:
+    worker = Worker()
+    with pytest.raises(EngineCrashed, match=r"loading \(exit code 1\).*TypeError"):
+        worker.open(replace(OPENING, plan=replace(PLAN, slots=None)))  # type: ignore[arg-type]
+    worker.close()

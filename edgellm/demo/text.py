@@ -15,7 +15,7 @@ from edgellm.demo import lexicon, text_chat, text_extract, text_summary, text_tr
 from edgellm.prompt import Message
 from edgellm.tasks import extract, summarize, translate
 
-TASKS = {"extract": 35, "spoken": 6, "translate": 36, "summarize": 9, "chat": 4, "copy": 10}
+TASKS = {"extract": 41, "spoken": 6, "translate": 29, "summarize": 9, "chat": 4, "copy": 11}
 """Kinds of examples, and how many of a hundred they are."""
 _TRAIN_NAMES = tuple(name for name in values.FIRST_NAMES if not values.held(name))
 _HELD_NAMES = tuple(name for name in values.FIRST_NAMES if values.held(name))
@@ -94,7 +94,9 @@ def _summary(random: Random, evaluation: bool) -> Example:
 def _copy(random: Random, evaluation: bool, pieces: Sequence[str]) -> Example:
     """Nonsense to repeat, or to find behind a key: what teaches to copy anything."""
     style = random.random()
-    if style < 0.4 or not pieces:
+    if style < 0.15:
+        text = _figures(random, evaluation)
+    elif style < 0.4 or not pieces:
         words = [values.anything(random, evaluation) for _ in range(random.randint(1, 4))]
         text = " ".join(words)
     else:
@@ -113,8 +115,25 @@ def _nonsense(random: Random, pieces: Sequence[str], count: int) -> str:
     return " ".join(made.split()) or "a"
 
 
+def _figures(random: Random, evaluation: bool) -> str:
+    """Digits and codes full of repetitions, which must be copied by place and not by neighbourhood."""
+    style = random.random()
+    if style < 0.4:
+        return values.phone(random, evaluation)
+    if style < 0.55:
+        return values.code(random, evaluation)
+    few = random.sample("0123456789", random.randint(2, 5))
+    made = "".join(
+        random.choice(few) + (random.choice(" -.") if random.random() < 0.3 else "")
+        for _ in range(random.randint(4, 12))
+    )
+    return made.strip(" -.") or "0"
+
+
 def _nonsense_case(random: Random, evaluation: bool, pieces: Sequence[str]) -> Example:
     def value() -> str:
+        if random.random() < 0.3:
+            return _figures(random, evaluation)
         if pieces and random.random() < 0.75:
             return _nonsense(random, pieces, random.randint(1, 6)).strip(" ,.;:\"'{}[]") or "a"
         return str(values.anything(random, evaluation))

@@ -677,11 +677,11 @@ def case(random: Random, *, evaluation: bool = False, most: int = 6) -> Case:
     schema = _schema(properties)
     examples: tuple[tuple[str, Any], ...] = ()
     style = random.random()
-    if style < 0.03:
+    if style < 0.015:
         schema = _as_class(random, properties)
-    elif style < 0.06 and len(properties) > 2:
+    elif style < 0.035 and len(properties) > 2:
         schema, answer = _nested(random, properties, answer)
-    elif style < 0.2 or (shape is identity and style < 0.4):
+    elif style < 0.13 or (shape is identity and style < 0.35):
         examples = _demonstrations(random, properties, answer, evaluation)
     prompt = extract.ask(document.text, schema, examples=examples)
     return Case(prompt.messages, schema, answer)

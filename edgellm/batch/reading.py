@@ -1,0 +1,265 @@
+"""Input into rows, one at a time: JSON lines, OpenAI batch lines, CSV, plain lines, or what a program hands over.
+
+A row that cannot be read is a row with an error, never the end of the reading. Nothing is held but the row at hand, so that
+the size of the input does not matter.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePath
+from typing import Any, BinaryIO, Literal, NoReturn, TypeAlias
+
+from edgellm.batch.ids import Numbering, content_id
+from edgellm.batch.row import Id, Row
+from edgellm.errors import EdgeError, RowUnreadable, UsageError
+
+Format: TypeAlias = Literal["jsonl", "csv", "tsv", "txt"]
+
+FORMATS: dict[str, Format] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".txt": "txt",
+}
+"""What the end of a file's name says about its format."""
+
+# No text of this length fits any context; a file without line breaks must not end up in memory.
+_LONGEST_BYTES = 32 << 20
+
+
+def format_of(name: str) -> Format:
+    """Tell a format by the name of the file; `-` is JSON lines. Raises UsageError."""
+    suffix = PurePath(name).suffix.lower()
+    if name == "-":
+        return "jsonl"
+    if suffix not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise UsageError(f"the name {name} does not tell its format (known: {known}): say it with --format.")
+    return FORMATS[suffix]
+
+
+def read(file: BinaryIO, format: Format, *, text_column: str = "text", id_column: str | None = None) -> Iterator[Row]:  # noqa: A002
+    """Read rows from a binary file as they are asked for.
+
+    Ids come from `id_column`, else from a column `custom_id` or `id`, else from the content. Blank lines are no rows.
+    Raises UsageError for an input that has no readable row at all: UTF-16, a CSV header without the columns.
+    """
+    maker = _Maker(id_column)
+    lines = _Lines(file)
+    if format == "jsonl":
+        return _json_lines(lines, maker)
+    if format == "txt":
+        return _text_lines(lines, maker, text_column)
+    needed = [column for column in (text_column, id_column) if column]
+    return _table(lines, maker, "\t" if format == "tsv" else ",", needed)
+
+
+def given(rows: Iterable[str | Mapping[str, Any]], *, text_column: str = "text", id_column: str | None = None) -> Iterator[Row]:
+    """Take rows from a program: texts, or mappings with a text column."""
+    maker = _Maker(id_column)
+    for number, row in enumerate(rows, 1):
+        values = {text_column: row} if isinstance(row, str) else row
+        if isinstance(values, Mapping):
+            yield maker.row(values, _canonical(values), number)
+        else:
+            why = f"row {number:,} is {_kind(values)}, not a text or a mapping."
+            yield maker.bad(RowUnreadable(why), repr(values).encode(errors="replace"), number)
+
+
+class _Maker:
+    """Makes rows, each with an id of its own."""
+
+    def __init__(self, id_column: str | None) -> None:
+        self._id_column = id_column
+        self._unique = Numbering()
+
+    def row(self, values: Mapping[str, Any], raw: bytes, end_bytes: int) -> Row:
+        column = self._id_column
+        if column is not None and not _usable(values.get(column)):
+            return self.bad(
+                RowUnreadable(f"column {column!r} holds no id: a text or a whole number."), raw, end_bytes, values
+            )
+        known = (values.get(name) for name in ([column] if column else ["custom_id", "id"]))
+        found: Id = next(filter(_usable, known), None) or content_id(raw)
+        return Row(id=self._unique(found), values=values, end_bytes=end_bytes)
+
+    def bad(self, error: EdgeError, raw: bytes, end_bytes: int, values: Mapping[str, Any] | None = None) -> Row:
+        return Row(id=self._unique(content_id(raw)), values=values or {}, error=error, end_bytes=end_bytes)
+
+
+def _usable(found: Any) -> bool:
+    return (isinstance(found, str) and found != "") or (isinstance(found, int) and not isinstance(found, bool))
+
+
+class _Lines:
+    """Lines of a binary file, and where the last one ended; of a monstrous one only the beginning is kept."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.number = 0
+        self.end_bytes = 0
+        self.trouble: str | None = None  # what is wrong with the line at hand
+
+    def __iter__(self) -> Iterator[bytes]:
+        while data := self._file.readline(_LONGEST_BYTES):
+            self.number += 1
+            self.end_bytes += len(data)
+            self.trouble = None
+            if len(data) == _LONGEST_BYTES and not data.endswith(b"\n"):
+                self._skip()
+            if self.number == 1:
+                data = self._begin(data)
+            yield data
+
+    def decode(self, data: bytes) -> str:
+        """Decode a line; bytes that are not UTF-8 are noted, and replaced."""
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            byte, place = data[error.start], error.start + 1
+            self.trouble = self.trouble or f"it is not UTF-8: byte {byte:#04x} at position {place:,}"
+            return data.decode(errors="replace")
+
+    def error(self, why: str) -> RowUnreadable:
+        """Say what is wrong, and where."""
+        return RowUnreadable(f"line {self.number:,} cannot be read: {why}.")
+
+    def _skip(self) -> None:
+        while data := self._file.readline(_LONGEST_BYTES):
+            self.end_bytes += len(data)
+            self.trouble = f"it is longer than {_LONGEST_BYTES >> 20} MiB"
+            if data.endswith(b"\n"):
+                return
+
+    def _begin(self, data: bytes) -> bytes:
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise UsageError("the input is UTF-16: convert it to UTF-8 first.")
+        return data.removeprefix(b"\xef\xbb\xbf")
+
+
+def _json_lines(lines: _Lines, maker: _Maker) -> Iterator[Row]:
+    for data in lines:
+        raw = data.strip()
+        if not raw:
+            continue
+        text = lines.decode(raw)
+        try:
+            values = _object(text, lines.trouble)
+        except (ValueError, RecursionError) as error:
+            yield maker.bad(lines.error(_words(error)), raw, lines.end_bytes)
+        else:
+            yield maker.row(values, raw, lines.end_bytes)
+
+
+def _object(text: str, trouble: str | None) -> dict[str, Any]:
+    if trouble:
+        raise ValueError(trouble)
+    values = json.loads(text, parse_constant=_refuse)
+    if not isinstance(values, dict):
+        raise ValueError(f"it is {_kind(values)}, not an object")  # noqa: TRY004 - a wrong value of a file
+    return values
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is not JSON: {error.msg} at position {error.pos + 1:,}"
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error).rstrip(".")
+
+
+def _text_lines(lines: _Lines, maker: _Maker, column: str) -> Iterator[Row]:
+    for data in lines:
+        raw = data.rstrip(b"\r\n")
+        if not raw.strip():
+            continue
+        values = {column: lines.decode(raw)}
+        if lines.trouble:
+            yield maker.bad(lines.error(lines.trouble), raw, lines.end_bytes)
+        else:
+            yield maker.row(values, raw, lines.end_bytes)
+
+
+class _TableLines:
+    """Lines for the CSV reader, which takes several for a row with line breaks; remembers what one row was made of."""
+
+    def __init__(self, lines: _Lines) -> None:
+        self._lines = iter(lines)
+        self._decode = lines
+        self.raw = b""
+        self.trouble: str | None = None
+
+    def __iter__(self) -> _TableLines:
+        return self
+
+    def __next__(self) -> str:
+        data = next(self._lines)
+        # Only a hash of the row is needed, and a quote that is never closed may take the whole file along.
+        self.raw = (self.raw + data) if len(self.raw) < _LONGEST_BYTES else self.raw
+        text = self._decode.decode(data)
+        self.trouble = self.trouble or self._decode.trouble
+        return text
+
+    def begin(self) -> None:
+        """Forget the last row."""
+        self.raw, self.trouble = b"", None
+
+
+def _table(lines: _Lines, maker: _Maker, delimiter: str, needed: list[str]) -> Iterator[Row]:
+    csv.field_size_limit(_LONGEST_BYTES)  # Python's default of 128 KiB refuses long documents; there is no other way
+    source = _TableLines(lines)
+    reader = csv.reader(source, delimiter=delimiter, strict=True)
+    header = _header(reader, source, needed)
+    while header:
+        source.begin()
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            yield maker.bad(lines.error(f"it is not CSV: {error}"), source.raw, lines.end_bytes)
+            continue
+        if fields is None:
+            return
+        raw = source.raw.rstrip(b"\r\n")
+        if source.trouble:
+            yield maker.bad(lines.error(source.trouble), raw, lines.end_bytes)
+        elif len(fields) != len(header) and fields:
+            why = f"it has {len(fields):,} fields and the header {len(header):,}"
+            yield maker.bad(lines.error(why), raw, lines.end_bytes)
+        elif fields:
+            yield maker.row(dict(zip(header, fields, strict=True)), raw, lines.end_bytes)
+
+
+def _header(reader: Iterator[list[str]], source: _TableLines, needed: list[str]) -> list[str]:
+    try:
+        header = next(reader, [])
+    except csv.Error as error:
+        raise UsageError(f"the header of the table cannot be read: {error}.") from error
+    if source.trouble:
+        raise UsageError(f"the header of the table cannot be read: {source.trouble}.")
+    twice = {name for name in header if header.count(name) > 1}
+    if twice:
+        raise UsageError(f"the table has the column {min(twice)!r} twice: rename one.")
+    for column in needed:
+        if header and column not in header:
+            names = ", ".join(header)
+            raise UsageError(
+                f"the table has no column {column!r}, only {names}: name it with --text-column or --id-column."
+            )
+    return header
+
+
+def _canonical(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(dict(values), default=repr).encode()
+
+
+def _kind(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    kinds = {str: "a text", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return kinds.get(type(value), f"a {type(value).__name__}")
