@@ -229,11 +229,12 @@ class _Words:
     def __call__(self, text: str) -> list[int]:
         tokens = self._encode(self._guard + text)
         rest = tokens[len(self._head) :] if tokens[: len(self._head)] == self._head else []
-        # A tokenizer that changes the text (case, Unicode forms) cannot say how to continue it: then longest match.
-        for tokens in (rest, self.spell(text)):
-            if b"".join(self.tokens[token] for token in tokens) == text.encode():
-                return tokens
-        return []
+        if not self._says(rest, text):  # it changes the text (case, Unicode forms): then longest match
+            rest = self.spell(text)
+        return rest if self._says(rest, text) else []
+
+    def _says(self, tokens: list[int], text: str) -> bool:
+        return b"".join(self.tokens[token] for token in tokens) == text.encode()
 
 
 # The schema: made plain, compiled, and when that fails, searched for the culprit.
@@ -309,14 +310,17 @@ def _check_levels(schema: dict[str, Any]) -> None:
         heights[id(part)] = 1 + max((height(child) for _, child in _children(part)), default=0)
         return heights[id(part)]
 
-    levels, todo, seen = height(schema), [schema], {id(schema)}
+    levels = highest = height(schema)
+    todo: list[Any] = [schema]
+    seen: set[str] = set()
     while todo:
         part = todo.pop()
         todo += [child for _, child in _children(part)]
-        target = _behind(schema, part.get("$ref")) if isinstance(part, dict) else None
-        if target is not None and id(target) not in seen:
-            seen.add(id(target))
-            levels += heights.get(id(target)) or height(target)
+        reference = part.get("$ref") if isinstance(part, dict) else None
+        if reference is not None and str(reference) not in seen:
+            seen.add(str(reference))
+            target = _behind(schema, reference)  # unknown: an anchor, a name; at worst it is the highest of all
+            levels += highest if target is None else heights.get(id(target)) or height(target)
     if levels > _MAX_LEVELS:
         raise SchemaUnsupported(f"the schema has {levels:,} levels with all it refers to, more than {_MAX_LEVELS:,}.")
 
@@ -356,7 +360,11 @@ def _behind(schema: dict[str, Any], reference: Any) -> Any:
         return None
     target: Any = schema
     for step in reference[2:].split("/"):
-        target = target.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(target, dict) else None
+        key = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(target, list):
+            target = target[int(key)] if key.isdecimal() and int(key) < len(target) else None
+        else:
+            target = target.get(key) if isinstance(target, dict) else None
     return target
 
 

@@ -5,13 +5,14 @@ Knows prompts, replies and tasks; not which model answers, nor what a task is ab
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
-from edgellm.errors import EdgeError, EngineCrashed, UsageError
-from edgellm.prompt import Prompt, Reply, Task
+from edgellm.errors import EdgeError, EngineCrashed, EngineFailed, UsageError
+from edgellm.prompt import Prompt, Reply, Role, Task
 from edgellm.worker import Session
 
 T = TypeVar("T")
@@ -130,7 +131,13 @@ class Stream(Iterator[str]):
 
     def __next__(self) -> str:
         while not self._over:
-            event = self._session.take()
+            try:
+                event = self._session.take()
+            except EngineFailed:
+                if self._over:  # closed by another thread
+                    break
+                self._over = True
+                raise
             if event.error:
                 self._over = True
                 raise event.error
@@ -147,7 +154,7 @@ class Stream(Iterator[str]):
         for _ in self:
             pass
         if self._reply is None:
-            raise UsageError("this answer was stopped: there is no reply, only `text`.")
+            raise UsageError("this answer was stopped, or failed: there is no reply, only `text`.")
         return self._reply
 
     def close(self) -> None:
@@ -165,12 +172,38 @@ class Stream(Iterator[str]):
 
 
 def checked(prompt: Prompt) -> Prompt:
-    """Refuse what has no UTF-8 form here, with words, before it reaches another process."""
-    for text in (*(message.content for message in prompt.messages), prompt.completion or ""):
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise UsageError(
-                f"the text is not valid Unicode: a lone surrogate at character {error.start:,}."
-            ) from error
-    return prompt
+    """Refuse what cannot travel as JSON, with words, before it reaches another process; the schema comes back plain."""
+    if prompt.messages and prompt.completion is not None:
+        raise UsageError("a prompt has messages or a completion, not both.")
+    for message in prompt.messages:
+        if message.role not in get_args(Role):
+            raise UsageError(f"a message's role is one of {', '.join(get_args(Role))}, not {message.role!r}.")
+        _check_text(message.content)
+    if prompt.completion is not None:
+        _check_text(prompt.completion)
+    return prompt if prompt.schema is None else replace(prompt, schema=_plain(prompt.schema))
+
+
+def _check_text(text: Any) -> None:
+    if not isinstance(text, str):
+        raise UsageError(f"the content of a message is a text, not {type(text).__name__}.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the text is not valid Unicode: a lone surrogate at character {error.start:,}.") from error
+
+
+def _plain(schema: Mapping[str, Any]) -> Any:
+    """The schema as it will arrive: made of dicts, lists and plain values."""
+
+    def other(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return dict(value)
+        raise TypeError(f"{value!r} is no JSON value")
+
+    try:
+        return json.loads(json.dumps(schema, default=other))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the schema is not JSON: {error}.") from error
+    except RecursionError as error:
+        raise UsageError("the schema is nested too deeply to be sent.") from error

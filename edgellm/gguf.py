@@ -116,12 +116,14 @@ class Header:
     @property
     def chat_template(self) -> str | None:
         """The Jinja source that the file brings along."""
-        return self.metadata.get("tokenizer.chat_template")
+        template = self.metadata.get("tokenizer.chat_template")
+        return template if isinstance(template, str) else None
 
     @property
     def quantization(self) -> str:
         """How the weights are packed, such as Q4_K_M: what the file says, or else the type of most bytes."""
-        said = _FILE_TYPES.get(self.metadata.get("general.file_type", -1))
+        number = self.metadata.get("general.file_type")
+        said = _FILE_TYPES.get(number) if isinstance(number, int) else None
         if said or not self.tensors:
             return said or ""
         sizes: Counter[str] = Counter()

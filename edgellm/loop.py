@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from edgellm.engines.base import Engine, Feed, Logits, Stopped
-from edgellm.errors import EdgeError, PromptTooLong
+from edgellm.errors import EdgeError, EmptyText, PromptTooLong
 from edgellm.prompt import Event, Finish, Reply
 from edgellm.sampling import Sampling, choose, generator
 from edgellm.text import TextStream
@@ -86,8 +86,10 @@ class Loop:
         return not (self._waiting or self._running)
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a sequence. Raises PromptTooLong when its prompt leaves no room for an answer."""
+        """Queue a sequence. Raises PromptTooLong when its prompt leaves no room for an answer, EmptyText without one."""
         size, context = len(sequence.prompt), self._engine.context
+        if not size:
+            raise EmptyText("the prompt is empty, and this model needs at least one token to begin.")
         if size >= context:
             raise PromptTooLong(
                 f"the prompt has {size:,} tokens and the context {context:,}: shorten the text or raise --context.",
@@ -114,6 +116,8 @@ class Loop:
         try:
             rows = iter(self._engine.decode(feeds))
         except Stopped:
+            for sequence in moved:
+                self._feed_again(sequence)
             return []
         except EdgeError as error:
             return [self._fail(sequence, error) for sequence in moved]
@@ -124,6 +128,13 @@ class Loop:
             if feed.logits:
                 events += self._advance(sequence, next(rows))
         return events
+
+    def _feed_again(self, sequence: Sequence) -> None:
+        """Put back into `pending` what a slot has lost with an aborted decode: recurrent state cannot be rolled back."""
+        held = self._held[sequence.slot]
+        kept = self._engine.keep(sequence.slot, len(held))
+        sequence.pending[:0] = held[kept:]
+        del held[kept:]
 
     def _feeds(self) -> tuple[list[Feed], list[Sequence]]:
         """Give every running sequence its part of this step: those that answer first, then prefill with what is left."""

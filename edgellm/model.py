@@ -7,14 +7,15 @@ walk through, and nothing of what happens inside them: no tokens, no C, no termi
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
-from edgellm import gguf, hardware, source
+from edgellm import forecast, gguf, hardware, source
 from edgellm.drive import Drive, Stream
-from edgellm.errors import UsageError
+from edgellm.errors import InvalidOutput, UsageError
 from edgellm.opening import Opening
 from edgellm.plan import Plan, Wish, fit
 from edgellm.prompt import Message, Prompt, Reply, Task
@@ -32,7 +33,7 @@ _AHEAD = 2
 
 
 def load(
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     *,
     gpu_layers: int | Literal["auto", "all"] = "auto",
     context: int | None = None,
@@ -51,14 +52,17 @@ def load(
     """
     worker = Here() if in_process else Worker()
     try:
-        found = source.find(model or source.default()[0], offline=offline)
+        found = source.find(os.fspath(model or source.default()[0]), offline=offline)
         header = found.header(offline=offline)
         # Before the download: what does not fit must not travel.
-        plan = fit(header, machine(worker), Wish(gpu_layers=gpu_layers, context=context, slots=slots, threads=threads))
+        here, wish = machine(worker), Wish(gpu_layers=gpu_layers, context=context, slots=slots, threads=threads)
+        plan = fit(header, here, wish)
         paths = found.here
         if paths is None:
             paths = found.fetch(progress=progress)
             header = gguf.read(paths[0])
+        if engine != "scripted":
+            plan = forecast.settled(plan, header, here, wish, paths[0])
         worker.open(
             Opening(
                 engine="llama_cpp" if engine == "auto" else engine,
@@ -80,14 +84,14 @@ def machine(worker: Worker | Here) -> hardware.Machine:
     return hardware.detect(seen.devices, seen.offload)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Model:
     """An open model. Use it as a context manager, from any thread; `close` ends its process."""
 
     source: source.Source
-    header: gguf.Header
-    plan: Plan
-    _worker: Worker | Here
+    header: gguf.Header = field(repr=False)
+    plan: Plan = field(repr=False)
+    _worker: Worker | Here = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -170,26 +174,31 @@ class Model:
 
         The schema is a JSON Schema dict (returns plain values), a pydantic class (returns instances), or the short form
         in `fields`: `'name, age int, email?, tags [str]'`. Raises SchemaUnsupported before anything is computed,
-        TruncatedOutput when the token budget ended inside the answer.
+        TruncatedOutput when the token budget ended inside the answer, InvalidOutput when the class refuses it.
         """
         plain, finish = _read_schema(schema, fields)
         found = self._each(text, lambda one: extraction.extract(one, plain, examples=examples, sampling=sampling))
-        return [finish(one) for one in found] if isinstance(text, list) else finish(found)
+        return finish(found) if isinstance(text, str) else [finish(one) for one in found]
 
     async def achat(
         self, messages: Sequence[Turn], *, sampling: Sampling | None = None, schema: Mapping[str, Any] | None = None
     ) -> Reply:
         """Answer as `chat` does; cancelling the task stops the decode."""
-        stream = self.stream(messages, sampling=sampling, schema=schema)
-        async for _ in _astream(stream):
-            pass
-        return stream.reply
+        prompt = Prompt(messages=_messages(messages), sampling=sampling or Sampling(), schema=schema)
+        [reply] = await self.arun(_ask(prompt))
+        return reply
 
-    def astream(
+    async def astream(
         self, messages: Sequence[Turn], *, sampling: Sampling | None = None, schema: Mapping[str, Any] | None = None
     ) -> AsyncIterator[str]:
-        """Answer as `stream` does."""
-        return _astream(self.stream(messages, sampling=sampling, schema=schema))
+        """Answer as `stream` does; asked when the first piece is wanted."""
+        prompt = Prompt(messages=_messages(messages), sampling=sampling or Sampling(), schema=schema)
+        stream = Stream(await asyncio.to_thread(self._worker.session), prompt)
+        try:
+            while (piece := await asyncio.to_thread(next, stream, None)) is not None:
+                yield piece
+        finally:
+            stream.close()
 
     async def atranslate(self, text: str, to: str, source: str | None = None) -> str:
         """Translate as `translate` does."""
@@ -206,7 +215,7 @@ class Model:
 
     def ask(self, prompts: Iterable[Prompt]) -> list[Reply]:
         """Answer prompts, decoded together, in order. Raises the first error and cancels the rest."""
-        return [reply for [reply] in self._all([_plain(prompt) for prompt in prompts])]
+        return [reply for [reply] in self._all([_ask(prompt) for prompt in prompts])]
 
     def follow(self, prompt: Prompt) -> Stream:
         """Answer one prompt piece by piece."""
@@ -218,12 +227,9 @@ class Model:
 
     async def arun(self, task: Task[T]) -> T:
         """Drive one task to its result in a thread; cancelling stops the decode."""
-        drive = Drive(self._worker.session(), [task], self.plan.slots * _AHEAD)
-        try:
+        drive = await asyncio.to_thread(self.drive, [task])  # in a thread: a crashed engine is loaded again first
+        with drive:
             outcome = await asyncio.to_thread(next, iter(drive))
-        except asyncio.CancelledError:
-            drive.close()
-            raise
         return outcome.value
 
     def drive(self, tasks: Iterable[Task[T]]) -> Drive[T]:
@@ -255,15 +261,7 @@ class Model:
         return [results[index] for index in range(len(tasks))]
 
 
-async def _astream(stream: Stream) -> AsyncIterator[str]:
-    try:
-        while (piece := await asyncio.to_thread(next, stream, None)) is not None:
-            yield piece
-    finally:
-        stream.close()
-
-
-def _plain(prompt: Prompt) -> Task[list[Reply]]:
+def _ask(prompt: Prompt) -> Task[list[Reply]]:
     replies = yield [prompt]
     return replies
 
@@ -272,10 +270,11 @@ def _messages(turns: Sequence[Turn]) -> tuple[Message, ...]:
     return tuple(turn if isinstance(turn, Message) else _message(turn) for turn in turns)
 
 
-def _message(turn: Mapping[str, str]) -> Message:
-    if set(turn) != {"role", "content"} or turn["role"] not in ("system", "user", "assistant"):
-        raise UsageError(f"a message is {{'role': system|user|assistant, 'content': text}}, not {dict(turn)!r}.")
-    return Message(turn["role"], turn["content"])  # type: ignore[arg-type]  # checked above
+def _message(turn: Any) -> Message:
+    wellformed = isinstance(turn, Mapping) and set(turn) == {"role", "content"}
+    if not wellformed or turn["role"] not in ("system", "user", "assistant") or not isinstance(turn["content"], str):
+        raise UsageError(f"a message is {{'role': system|user|assistant, 'content': text}}, not {turn!r}.")
+    return Message(turn["role"], turn["content"])
 
 
 def _read_schema(schema: Any, fields: str | None) -> tuple[Mapping[str, Any], Callable[[Any], Any]]:
@@ -287,8 +286,16 @@ def _read_schema(schema: Any, fields: str | None) -> tuple[Mapping[str, Any], Ca
     if isinstance(schema, Mapping):
         return schema, lambda value: value
     if hasattr(schema, "model_json_schema"):
-        return schema.model_json_schema(), schema.model_validate
+        return schema.model_json_schema(), lambda value: _instance(schema, value)
     raise UsageError(f"a schema is a JSON Schema dict or a pydantic class, not {type(schema).__name__}.")
+
+
+def _instance(kind: Any, value: Any) -> Any:
+    """Build the pydantic instance; what its own validators refuse is an answer that breaks its contract."""
+    try:
+        return kind.model_validate(value)
+    except ValueError as error:
+        raise InvalidOutput(f"the answer does not pass {kind.__name__}: {error}", extraction.dump(value)) from error
 
 
 def _small(metadata: Mapping[str, Any]) -> dict[str, Any]:

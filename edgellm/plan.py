@@ -148,6 +148,10 @@ def _check(header: Header, wish: Wish) -> None:
         value = getattr(wish, name)
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}.")
+    if wish.context and wish.cells and wish.cells < wish.context:
+        raise UsageError(
+            f"a context of {wish.context:,} tokens does not go into {wish.cells:,} cells: ask for as many."
+        )
     if isinstance(wish.gpu_layers, int) and wish.gpu_layers < 0:
         raise UsageError(f"gpu_layers must be 0 or more, 'auto' or 'all', not {wish.gpu_layers}.")
     if wish.kv_type not in ("auto", *KV_BYTES):
@@ -176,7 +180,8 @@ class _Case:
 
     @property
     def context(self) -> int:
-        return self.wish.context or min(self.header.context_length or CONTEXT, CONTEXT)
+        """Tokens one conversation may hold."""
+        return self.wish.context or min(self.header.context_length or CONTEXT, CONTEXT, self.wish.cells or CONTEXT)
 
     @property
     def count(self) -> int:
@@ -420,9 +425,10 @@ class _Case:
         more = f" (the model was trained for {trained:,})" if trained > self.context else ""
         yield f"A conversation may hold {self.context:,} tokens, about {self.context * 3 // 4:,} words{more}."
         if token_bytes := kv_token_bytes(self.body, layout.kv_type):
+            sharing = f" {layout.slots:,} conversations share {layout.cells:,} tokens." if layout.slots > 1 else ""
             yield (
                 f"Each token of context costs {_size(token_bytes)} of memory: room for what the conversation has said "
-                f"so far, called the KV cache. {_count(layout.slots, 'conversation')} share {layout.cells:,} tokens."
+                f"so far, called the KV cache.{sharing}"
             )
         if layout.kv_type != "f16" and self.wish.kv_type == "auto":
             yield "That cache is kept in 8 bits instead of 16, because with 16 it would not fit: answers hardly change."
@@ -453,7 +459,7 @@ class _Case:
             return f"Everything runs on the processor with {threads}: no layer fits on the GPU ({room})."
         where = "the GPU" if len(rooms) == 1 else f"{len(rooms)} GPUs"
         amount = f"All {self.count}" if on_gpus == self.count else f"{on_gpus} of {self.count}"
-        kept = f" (but {self._kept(place)} in RAM)" if place.in_ram else ""
+        kept = f" (in RAM: {self._kept(place)})" if place.in_ram else ""
         rest = "" if on_gpus == self.count else f" The other {self.count - on_gpus} run on the processor."
         return f"{amount} layers on {where}{kept}: {room}.{rest}"
 
@@ -462,7 +468,7 @@ class _Case:
         experts = any(map(is_expert, place.in_ram))
         output = any(tensor.name in place.in_ram for tensor in self.body.output)
         parts = [
-            *(["experts, of which a token uses few"] if experts else []),
+            *(["experts, as a token uses few of them"] if experts else []),
             *(["the output layer"] if output else []),
             *(["parts of one layer"] if any(".ffn_" in n and not is_expert(n) for n in place.in_ram) else []),
         ]

@@ -72,14 +72,21 @@ ARCHITECTURES = frozenset().union(_UNIFORM, _EVEN, _FREE, *_SILENT.values())
 _ALIKE = _UNIFORM - _names("deci granite granite_swa graniteswitch hunyuan-moe")
 """Architectures whose graph takes the heads of the first layer for those of all."""
 
+_UNTURNED = _names(
+    "arwkv7 bloom glm5-next gpt2 jais jamba kimi-k3 kimi-linear mamba mamba2 mpt nemotron_h nemotron_h_moe refact rwkv6 "
+    "rwkv6qwen2 rwkv7"
+)
+"""Architectures that do not rotate keys by position: src/llama-model.cpp, LLAMA_ROPE_TYPE_NONE."""
+
 _PLAIN_ATTENTION = (_UNIFORM | _EVEN | _names("gemma gemma2 gemma3 gpt-oss granitemoe lfm2 lfm2moe phimoe")) - _names(
-    "graniteswitch laguna minimax-01 muse-glimmer nanbeige qwen35 qwen35moe spark2_5"
+    "graniteswitch laguna minimax-01 minimax-m3 muse-glimmer nanbeige qwen35 qwen35moe spark2_5"
 )
 """Architectures whose attn_q, attn_k and attn_v hold nothing but heads, in every layer that has them."""
 
 _LAYERS_MAX, _EXPERTS_MAX = 512, 1024  # src/llama-hparams.h, LLAMA_MAX_LAYERS, LLAMA_MAX_EXPERTS
 _TEMPLATE_MAX = 256 << 10  # real ones stay below 30 KB
 _SCALINGS = ("none", "linear", "yarn", "longrope")  # src/llama-model.cpp, LLAMA_ROPE_SCALING_TYPES
+_KEY_SWA = "attention.key_length_swa"
 _TOKENS = "tokenizer.ggml.tokens"
 _TOKENIZERS = ("llama", "gpt2", "gemma4", "rwkv", "plamo2", "hybriddna", "whitespace")
 _ENCODERS = ("bert", "t5")  # tokenizers of embedding and encoder-decoder models
@@ -98,7 +105,8 @@ _WORD_IDS = re.compile(r"^d2t$|\.ffn_gate_tid2eid\.weight$|_ordering(\.weight)?$
 # How llama.cpp reads what a Header tells; "*" allows one value per layer. It refuses other types; a plan comes first.
 _WRITTEN = {
     **dict.fromkeys(["context_length", "embedding_length", "block_count", "vocab_size"], "u32"),
-    **dict.fromkeys(["attention.key_length", "attention.value_length", "rope.dimension_count"], "u32"),
+    **dict.fromkeys(["attention.key_length", "attention.value_length", _KEY_SWA, "rope.dimension_count"], "u32"),
+    "rope.dimension_count_swa": "u32",
     **dict.fromkeys(["expert_count", "expert_group_count", "expert_group_used_count", "nextn_predict_layers"], "u32"),
     **dict.fromkeys(["attention.head_count", "attention.head_count_kv", "feed_forward_length"], "u32*"),
     "expert_used_count": "u32*",
@@ -276,12 +284,14 @@ def _check_widths(facts: _Facts) -> None:
     if not facts.heads[0]:
         return
     key, value = facts.key, facts.value
-    turned = facts.get("rope.dimension_count", key)
     if not key or not value:
         facts.refuse("attention.key_length", f"keys of {key:,} and values of {value:,} numbers.")
-    if turned % 2 or turned > key:
-        facts.refuse("rope.dimension_count", f"{turned:,} of {key:,} numbers of a key; it must be even, and not more.")
-    if facts.get("attention.key_length_swa") is not None:
+    turned = facts.get("rope.dimension_count", key)
+    for name, most in (("rope.dimension_count", key), ("rope.dimension_count_swa", facts.get(_KEY_SWA, key))):
+        count = facts.get(name, most)
+        if count % 2 or count > most or (count == 0 and facts.architecture not in _UNTURNED):  # 0 never ends
+            facts.refuse(name, f"{count:,} of {most:,} numbers of a key; it must be even, not more, and not 0.")
+    if facts.get(_KEY_SWA) is not None:
         return
     if facts.architecture in _UNIFORM | _EVEN and key != value:
         facts.refuse("attention.value_length", f"{value:,} beside keys of {key:,}; they must be of one width.")

@@ -48,23 +48,9 @@ _METHODS: tuple[tuple[type, frozenset[str]], ...] = (
     (tuple, frozenset({"count", "index"})),
 )
 _PLAIN_FILTERS = (
-    *(
-        "abs",
-        "capitalize",
-        "count",
-        "d",
-        "default",
-        "dictsort",
-        "e",
-        "escape",
-        "first",
-        "float",
-        "int",
-        "items",
-        "last",
-    ),
-    *("length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "round", "safe", "select"),
-    *("selectattr", "sort", "title", "trim", "unique", "upper"),
+    *("abs", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "float", "int", "last"),
+    *("items", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "round", "safe"),
+    *("select", "selectattr", "sort", "title", "trim", "unique", "upper"),
 )
 
 
@@ -164,6 +150,8 @@ class Program:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     text = " ".join(str(error).split()) or type(error).__name__
     line = getattr(error, "lineno", None)
     return f"{text[:300]} (line {line})" if line else text[:300]

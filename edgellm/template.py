@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from edgellm.errors import TemplateError
+from edgellm.errors import TemplateError, UsageError
 from edgellm.prompt import Message
 
 if TYPE_CHECKING:
@@ -184,14 +184,10 @@ def _check(found: Sequence[int], scaffold: Sequence[str], mark: str, messages: S
 
 def _trim(before: str, content: str, after: str) -> tuple[str, str, str]:
     """Remove the stand-in's blanks from the scaffold; where the template has trimmed them, trim the content alike."""
-    for blank, taken in _BLANKS:
-        if before.endswith(blank):
-            before, content = before.removesuffix(blank), content.lstrip(taken)
-            break
-    for blank, taken in _BLANKS:
-        if after.startswith(blank[::-1]):
-            return before, content.rstrip(taken), after.removeprefix(blank[::-1])
-    raise AssertionError
+    blank, taken = next(state for state in _BLANKS if before.endswith(state[0]))
+    before, content = before.removesuffix(blank), content.lstrip(taken)
+    blank, taken = next(state for state in _BLANKS if after.startswith(state[0][::-1]))
+    return before, content.rstrip(taken), after.removeprefix(blank[::-1])
 
 
 # Segments to tokens.
@@ -201,7 +197,7 @@ def encode(segments: Sequence[Segment], vocab: Vocab) -> list[int]:
     """Turn segments into ids: control tokens from the scaffold alone, and exactly one BOS where the model wants one.
 
     The text between two control tokens is encoded as one string, scaffold and content together, so that blanks and
-    merges come out as llama.cpp would tokenize the whole prompt.
+    merges come out as llama.cpp would tokenize the whole prompt. Raises UsageError for text that is not valid Unicode.
     """
     ids: list[int] = []
     run: list[str] = []
@@ -232,7 +228,11 @@ def _scan(segments: Sequence[Segment], vocab: Vocab) -> Iterator[tuple[str, int 
 
 def _words(run: Sequence[str], vocab: Vocab) -> list[int]:
     text = "".join(run)
-    return vocab.encode(text) if text else []
+    try:
+        return vocab.encode(text) if text else []
+    except UnicodeEncodeError as error:  # half a surrogate pair: a text that was cut or decoded wrongly
+        where = f"{text[max(0, error.start - 20) : error.start]!r}" if error.start else "its beginning"
+        raise UsageError(f"the prompt is not valid Unicode: {text[error.start]!r} after {where}.") from error
 
 
 @functools.lru_cache(maxsize=4)

@@ -16,10 +16,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import traceback
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from edgellm.engines.devices import Answer, look
 from edgellm.errors import EdgeError, EngineCrashed, EngineFailed, from_wire, to_wire
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 # A child that does not confirm a cancel within this time hangs inside C, and is killed.
 _CANCEL_S = 2.0
+_LOOK_S = 30.0  # a cold CUDA driver can take ten seconds to wake; a broken one never does
+_CLOSED = "the model is closed: load it again."
+_OVER = "this session is closed: begin another."
 # `-P` keeps the user's folder off the child's path; the package's own folder goes last, so that it hides nothing.
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from edgellm.worker import main; main()"
 
@@ -45,20 +50,30 @@ class Session(Protocol):
         """Send a prompt; returns the id that its events carry."""
 
     def take(self) -> Event:
-        """Wait for the next event. Raises EngineCrashed when the engine died; its sequences are lost."""
+        """Wait for the next event.
+
+        Raises EngineCrashed when the engine died, its sequences being lost, and EngineFailed when the session or the
+        model was closed; then every later call raises it again.
+        """
 
     def close(self) -> None:
-        """Cancel whatever still runs."""
+        """Cancel whatever still runs, and wake whoever waits; may be called twice, and from another thread."""
 
 
 class Worker:
-    """A child process with an open model, started early and restarted after a death."""
+    """A child process with an open model, started early, restarted after a death, ended when nobody holds it any more."""
 
     def __init__(self) -> None:
-        self._ids = itertools.count()
+        self.ids = itertools.count()
         self._lock = threading.RLock()
+        self._owner = os.getpid()
         self._opening: Opening | None = None
-        self._child: _Child | None = _Child()  # it imports its libraries while the caller reads and plans
+        self._child: _Child | None = None
+        self._child = _Child()  # it imports its libraries while the caller reads and plans
+
+    def __del__(self) -> None:
+        if self._child:
+            self._child.leave()
 
     def open(self, opening: Opening) -> None:
         """Load the model; returns when it is ready. Raises what the loading raised."""
@@ -72,9 +87,11 @@ class Worker:
         return self._child.look()
 
     def session(self) -> Session:
-        """Begin a conversation."""
+        """Begin a conversation. Raises EngineFailed when the model is closed, or was loaded before a fork."""
+        if os.getpid() != self._owner:
+            raise EngineFailed("the model was loaded before this process was forked: load it here.")
         with self._lock:
-            return _PipeSession(self._alive(), self._ids)
+            return _PipeSession(self, self._alive())
 
     def close(self) -> None:
         """End the child."""
@@ -90,8 +107,8 @@ class Worker:
 
     def _alive(self) -> _Child:
         if self._opening is None:
-            raise EngineFailed("the model is closed: load it again.")
-        if self._child is None or self._child.dead:
+            raise EngineFailed(_CLOSED)
+        if self._child is None or self._child.death:
             if self._child:
                 self._child.end()
             self._child = _Child()
@@ -118,14 +135,16 @@ class _Child:
             # Ctrl-C belongs to us: the child must outlive it.
             **_own_group(),
         )
-        self.dead = False
+        self.death: EngineFailed | None = None  # why, once it is certain
         self._opened = False
         self._ready: queue.SimpleQueue[EdgeError | None] = queue.SimpleQueue()
         self._seen: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self._inboxes: dict[int, queue.SimpleQueue[Event | EngineCrashed]] = {}
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._inboxes: dict[int, _Inbox] = {}
         self._lock = threading.Lock()
         self._words: deque[str] = deque(maxlen=20)
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._overhear)]
+        works = (self._overhear, self._listen, self._speak)
+        self._threads = [threading.Thread(target=work, daemon=True) for work in works]
         for thread in self._threads:
             thread.start()
 
@@ -140,41 +159,52 @@ class _Child:
         self._opened = True
 
     def look(self) -> Answer:
-        """Ask for the GPUs; a death here is an answer too."""
+        """Ask for the GPUs; a death here is an answer too, and so is silence."""
         self.send({"look": True})
-        found: Answer = _wait(self._seen)
+        try:
+            found: Answer = _wait(self._seen, _LOOK_S)
+        except queue.Empty:
+            silence = f"llama.cpp was asked for its GPUs and did not answer within {_LOOK_S:g} s."
+            self.kill(silence)
+            return Answer((), None, silence)
         return found
 
-    def send(self, message: Mapping[str, Any]) -> None:
-        """Write one line; a broken pipe is reported by the listener, which knows why."""
-        line = json.dumps(message).encode() + b"\n"
-        stdin = self.process.stdin
-        assert stdin
-        with self._lock, contextlib.suppress(BrokenPipeError, ValueError):
-            stdin.write(line)
-            stdin.flush()
-
-    def register(self, id: int, inbox: queue.SimpleQueue[Event | EngineCrashed]) -> None:  # noqa: A002
-        """Route the events of a prompt. Raises EngineCrashed when the child is already dead."""
+    def ask(self, id: int, prompt: Prompt, inbox: _Inbox) -> None:  # noqa: A002
+        """Send a prompt whose events go to `inbox`. Raises what the child died of, if it did."""
+        line = _line({"ask": id, "prompt": _told(prompt)})
         with self._lock:
-            if not self.dead:
-                self._inboxes[id] = inbox
-                return
-        raise self._obituary()
+            if self.death:
+                raise self.death
+            self._inboxes[id] = inbox
+        self._lines.put(line)
 
-    def kill(self) -> None:
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send one line, without waiting for a pipe that is full; a broken one is reported by the listener."""
+        self._lines.put(_line(message))
+
+    def divert(self, inbox: _Inbox, other: _Inbox) -> set[int]:
+        """Send to `other` what was to come to `inbox`; returns the ids that have not ended yet."""
+        with self._lock:
+            moved = {id for id, one in self._inboxes.items() if one is inbox}  # noqa: A001
+            self._inboxes.update(dict.fromkeys(moved, other))
+        return moved
+
+    def kill(self, how: str) -> None:
         """End a child that does not answer; it counts as dead from now on."""
         with self._lock:
-            self.dead = True
+            self.death = self.death or self._obituary(how)
         self.process.kill()
         self.process.wait()
 
+    def leave(self) -> None:
+        """Close our end, when all is said: the child leaves when it reads the end. Does not wait for that."""
+        self._lines.put(None)
+
     def end(self) -> None:
-        """Close our end, wait, and release every pipe."""
-        stdin = self.process.stdin
-        assert stdin
-        with self._lock, contextlib.suppress(OSError):
-            stdin.close()  # the child leaves when it reads the end
+        """Close our end, and wait until nothing is left of the child; takes 2 s at most."""
+        with self._lock:
+            self.death = self.death or EngineFailed(_CLOSED)
+        self.leave()
         try:
             self.process.wait(_CANCEL_S)
         except subprocess.TimeoutExpired:
@@ -182,23 +212,39 @@ class _Child:
             self.process.wait()
         for thread in self._threads:
             thread.join(_CANCEL_S)
-        for pipe in (self.process.stdout, self.process.stderr):
-            if pipe:
-                pipe.close()
+
+    # One thread per pipe, which also closes it.
+
+    def _speak(self) -> None:
+        """Write line by line: whoever asks never waits for a full pipe, and no Ctrl-C cuts a line in two."""
+        assert self.process.stdin
+        with contextlib.suppress(OSError), self.process.stdin as pipe:
+            for line in iter(self._lines.get, None):
+                pipe.write(line)
+                pipe.flush()
 
     def _listen(self) -> None:
         assert self.process.stdout
-        for line in self.process.stdout:
-            message = json.loads(line)
-            if "seen" in message:
-                self._seen.put(_answer(message["seen"]))
-            elif "ready" in message:
-                self._ready.put(None)
-            elif "failed" in message:
-                self._ready.put(from_wire(message["failed"]))
-            for event in message.get("events", ()):
-                self._deliver(_event(event))
+        with self.process.stdout as pipe:
+            for line in pipe:
+                self._hear(line)
         self._bury()
+
+    def _hear(self, line: bytes) -> None:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):  # a start-up script's print, or a line that death cut short
+            return
+        if "seen" in message:
+            self._seen.put(_answer(message["seen"]))
+        elif "ready" in message:
+            self._ready.put(None)
+        elif "failed" in message:
+            self._ready.put(from_wire(message["failed"]))
+        for event in message.get("events", ()):
+            self._deliver(_event(event))
 
     def _deliver(self, event: Event) -> None:
         over = event.reply is not None or event.error is not None
@@ -210,75 +256,75 @@ class _Child:
     def _bury(self) -> None:
         """The pipe has ended: tell everyone who still waits."""
         self.process.wait()
-        self._threads[1].join(0.5)  # its last words
+        self._threads[0].join(0.5)  # its last words
         with self._lock:
-            self.dead = True
+            self.death = death = self.death or self._obituary()
             waiting, self._inboxes = set(self._inboxes.values()), {}
-        self._seen.put(Answer((), None, str(self._obituary())))
-        self._ready.put(self._obituary())
+        self.leave()
+        self._seen.put(Answer((), None, str(death)))
+        self._ready.put(death)
         for inbox in waiting:
-            inbox.put(self._obituary())
+            inbox.put(death)
 
     def _overhear(self) -> None:
         assert self.process.stderr
-        for line in self.process.stderr:
-            if text := line.decode("utf-8", "replace").strip():
-                self._words.append(text)
+        with self.process.stderr as pipe:
+            for line in pipe:
+                if text := line.decode("utf-8", "replace").strip():
+                    self._words.append(text)
 
-    def _obituary(self) -> EngineCrashed:
+    def _obituary(self, how: str = "") -> EngineCrashed:
         code = self.process.poll()
         phase = "generating" if self._opened else "loading"
         number = -code if code is not None and code < 0 else None
-        how = f"killed by {_signal_name(number)}" if number else f"exit code {code}"
+        how = how or (f"killed by {_signal_name(number)}" if number else f"exit code {code}")
+        cure = "; the next request starts a new one." if self._opened else "."
         words = f" Its last words: {self._words[-1][:300]}" if self._words else ""
-        return EngineCrashed(
-            f"the engine died while {phase} ({how}); the next request starts a new one.{words}",
-            signal=number,
-            phase=phase,
-        )
+        return EngineCrashed(f"the engine died while {phase} ({how}){cure}{words}", signal=number, phase=phase)
 
 
-@dataclass(slots=True)
+_Inbox: TypeAlias = "queue.SimpleQueue[Event | EngineFailed]"
+
+
+@dataclass(slots=True, eq=False)
 class _PipeSession:
     """A session with a child process."""
 
+    _worker: Worker  # held, because a worker that nobody holds ends its child
     _child: _Child
-    _ids: Iterator[int]
-    _inbox: queue.SimpleQueue[Event | EngineCrashed] = field(default_factory=queue.SimpleQueue)
-    _open: set[int] = field(default_factory=set)
+    _inbox: _Inbox = field(default_factory=queue.SimpleQueue)
 
     def submit(self, prompt: Prompt) -> int:
         """Send a prompt."""
-        number = next(self._ids)
-        self._child.register(number, self._inbox)
-        self._open.add(number)
-        self._child.send({"ask": number, "prompt": asdict(prompt)})
+        number = next(self._worker.ids)
+        self._child.ask(number, prompt, self._inbox)
         return number
 
     def take(self) -> Event:
         """Wait for the next event."""
-        found: Event | EngineCrashed = _wait(self._inbox)
-        if isinstance(found, EngineCrashed):
-            self._open.clear()
+        found: Event | EngineFailed = _wait(self._inbox)
+        if isinstance(found, EngineFailed):
+            self._inbox.put(found)  # for the next call, and for others who wait
             raise found
-        if found.reply or found.error:
-            self._open.discard(found.id)
         return found
 
     def close(self) -> None:
         """Cancel what runs; kill a child that does not confirm in time, so that the next request can work."""
-        for number in self._open:
+        ends: _Inbox = queue.SimpleQueue()  # our own, so that nobody who waits takes a confirmation away
+        running = self._child.divert(self._inbox, ends)
+        self._inbox.put(EngineFailed(_OVER))
+        for number in running:
             self._child.send({"cancel": number})
-        while self._open:
+        while running:
             try:
-                found = self._inbox.get(timeout=_CANCEL_S)
+                found: Event | EngineFailed = _wait(ends, _CANCEL_S)
             except queue.Empty:
-                self._child.kill()
+                self._child.kill(f"it did not confirm a cancel within {_CANCEL_S:g} s, and was killed")
                 return
-            if isinstance(found, EngineCrashed):
+            if isinstance(found, EngineFailed):
                 return
             if found.reply or found.error:
-                self._open.discard(found.id)
+                running.discard(found.id)
 
 
 class Here:
@@ -308,31 +354,42 @@ class Here:
 
     def close(self) -> None:
         """Free the model."""
-        if self._service:
-            self._service.close()
-        self._service = None
+        self._interrupt()
+        with self._lock:
+            if self._service:
+                self._service.close()
+            self._service = None
 
     def submit(self, prompt: Prompt, inbox: deque[Event]) -> int:
         """Add a prompt; its failure is an event, as it is from a child."""
         number = next(self._ids)
         with self._lock:
-            if self._service is None:
-                raise EngineFailed("the model is closed: load it again.")
+            service = self._opened()
             self._inboxes[number] = inbox
-            self._route(_added(self._service, number, prompt))
+            self._route(_added(service, number, prompt))
         return number
 
     def advance(self) -> None:
         """Compute one step for everyone."""
         with self._lock:
-            if self._service:
-                self._route(self._service.step())
+            self._route(self._opened().step())
 
     def cancel(self, id: int) -> None:  # noqa: A002
         """End a prompt early."""
+        self._interrupt()
         with self._lock:
             event = self._service.cancel(id) if self._service else None
             self._route([event] if event else [])
+
+    def _opened(self) -> Service:
+        if self._service is None:
+            raise EngineFailed(_CLOSED)
+        return self._service
+
+    def _interrupt(self) -> None:
+        """Make whoever computes a step let go of the lock soon."""
+        if service := self._service:
+            service.stop()
 
     def _route(self, events: list[Event]) -> None:
         for event in events:
@@ -347,46 +404,56 @@ class _NearSession:
 
     _here: Here
     _inbox: deque[Event] = field(default_factory=deque)
-    _open: set[int] = field(default_factory=set)
+    _running: set[int] = field(default_factory=set)
+    _closed: bool = False
 
     def submit(self, prompt: Prompt) -> int:
         """Add a prompt."""
         number = self._here.submit(prompt, self._inbox)
-        self._open.add(number)
+        self._running.add(number)
         return number
 
     def take(self) -> Event:
         """Compute until there is an event."""
-        while not self._inbox:
+        while not self._closed:
+            if self._inbox:
+                event = self._inbox.popleft()
+                if event.reply or event.error:
+                    self._running.discard(event.id)
+                return event
             self._here.advance()
-        event = self._inbox.popleft()
-        if event.reply or event.error:
-            self._open.discard(event.id)
-        return event
+        raise EngineFailed(_OVER)
 
     def close(self) -> None:
         """Cancel what runs."""
-        for number in self._open:
+        self._closed = True
+        for number in tuple(self._running):
             self._here.cancel(number)
-        self._open.clear()
 
 
 def main() -> None:
     """Run the child: read one opening, then prompts and cancels, until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _no_core_dumps()
-    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever C prints must not break the protocol
+    try:
+        _live(out)
+    except BaseException:
+        traceback.print_exc()  # its last line is what the parent quotes
+        sys.stderr.flush()
+        os._exit(1)  # without the interpreter's farewell, which would abort over the reading thread's lock on stdin
+
+
+def _live(out: IO[bytes]) -> None:
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     service: list[Service] = []
     threading.Thread(target=_read, args=(sys.stdin.buffer, inbox, service), daemon=True).start()
 
     from edgellm.service import Service
 
-    message = inbox.get()
-    if "look" in message:
+    while "look" in (message := inbox.get()):
         _write(out, {"seen": _seen(look())})
-        message = inbox.get()
     try:
         service.append(Service(_opening(message["open"])))
     except EdgeError as error:
@@ -413,12 +480,14 @@ def _serve(service: Service, inbox: queue.SimpleQueue[dict[str, Any]], out: IO[b
 
 def _read(stdin: IO[bytes], inbox: queue.SimpleQueue[dict[str, Any]], service: list[Service]) -> None:
     """Read the parent's lines; a cancel also interrupts the running step. The end of the pipe ends the process at once."""
-    for line in stdin:
-        message = json.loads(line)
-        inbox.put(message)
-        if "cancel" in message and service:
-            service[0].stop()
-    os._exit(0)
+    try:
+        for line in stdin:
+            message = json.loads(line)
+            inbox.put(message)
+            if "cancel" in message and service:
+                service[0].stop()
+    finally:  # also after half a line, the last word of a parent that was killed
+        os._exit(0)
 
 
 def _added(service: Service, id: int, prompt: Prompt) -> list[Event]:  # noqa: A002
@@ -427,21 +496,32 @@ def _added(service: Service, id: int, prompt: Prompt) -> list[Event]:  # noqa: A
         service.add(id, prompt)
     except EdgeError as error:
         return [Event(id, error=error)]
+    except Exception as error:  # nothing is computed yet: what only this prompt provokes must not hurt the others
+        mishap = f"the prompt could not be prepared ({type(error).__name__}: {error})."
+        return [Event(id, error=EngineFailed(mishap))]
     return []
 
 
-def _wait(inbox: queue.SimpleQueue[Any]) -> Any:
-    """Wait in short turns: on Windows a blocked lock does not see Ctrl-C."""
-    while True:
+def _wait(inbox: queue.SimpleQueue[Any], longest_s: float = float("inf")) -> Any:
+    """Wait in short turns: on Windows a blocked lock does not see Ctrl-C. Raises queue.Empty when time is up."""
+    until = time.monotonic() + longest_s
+    turn_s = 0.2 if sys.platform == "win32" else 3600.0
+    while (left_s := until - time.monotonic()) > 0:
         with contextlib.suppress(queue.Empty):
-            return inbox.get(timeout=0.2 if sys.platform == "win32" else None)
+            return inbox.get(timeout=min(turn_s, left_s))
+    raise queue.Empty
 
 
 def _write(out: IO[bytes], message: Mapping[str, Any]) -> None:
     try:
-        out.write(json.dumps(message).encode() + b"\n")
+        out.write(_line(message))
+        out.flush()
     except BrokenPipeError:
         os._exit(0)
+
+
+def _line(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message).encode() + b"\n"
 
 
 def _seen(answer: Answer) -> dict[str, Any]:
@@ -465,6 +545,15 @@ def _describe(event: Event) -> dict[str, Any]:
 def _event(data: Mapping[str, Any]) -> Event:
     reply, error = data["reply"], data["error"]
     return Event(data["id"], data["text"], Reply(**reply) if reply else None, from_wire(error) if error else None)
+
+
+def _told(prompt: Prompt) -> dict[str, Any]:
+    return {
+        "messages": [asdict(message) for message in prompt.messages],
+        "completion": prompt.completion,
+        "sampling": asdict(prompt.sampling),
+        "schema": prompt.schema,
+    }
 
 
 def _prompt(data: Mapping[str, Any]) -> Prompt:

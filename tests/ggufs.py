@@ -862,3 +862,15 @@ def hostile_shapes() -> Iterator[tuple[str, Gguf]]:
         yield f"{heads} and {kv_heads} heads, keys {key}, values {value}, turned {turned}", file
     for width in (1, 3, 5, 33):
         yield f"heads {width} wide", model(embedding=4 * width)
+    own = {"qwen2.attention.key_length": 128, "qwen2.attention.value_length": 128}
+    for heads in (4, 3, 4096, 2**31):
+        yield f"{heads} heads of qwen2", shaped("tiny-qwen2").but(**own, **{"qwen2.attention.head_count": heads})
+    for key, values in {
+        "gemma3.rope.dimension_count": (0, 64, 130, 2**20),
+        "gemma3.attention.value_length": (0, 64, 2**31),
+        "gemma3.attention.key_length": (0, 64, 256),
+        "gemma3.attention.head_count": (1, 4, 2**32 - 1),
+        "gemma3.attention.sliding_window": (0, 1, 2**31, 2**32 - 1),
+    }.items():
+        for value in values:
+            yield f"{key} = {value}", shaped("tiny-gemma3").but(**{key: value})

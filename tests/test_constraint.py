@@ -579,6 +579,21 @@ def test_a_long_chain_of_references_never_takes_the_process_along(kind: str) -> 
             Grammar.compile(chain(length, LINKS[kind], TEXT), VOCAB)
 
 
+@pytest.mark.parametrize("named", ["#/anyOf/{}", "#a{}", "https://example.org/{}", "#/%61nyOf/{}"])
+def test_references_by_index_anchor_or_name_are_counted_too(named: str) -> None:
+    """What they point to may be invisible from here, but the library follows it all the same."""
+
+    def link(index: int) -> dict[str, Any]:
+        names = {"$anchor": f"a{index}", "$id": f"https://example.org/{index}"} if index else {}
+        return {**names, "type": "array", "items": {"$ref": named.format(index + 1)}}
+
+    schema = {"anyOf": [*(link(index) for index in range(3000)), {"$anchor": "a3000", **TEXT}]}
+    with pytest.raises(SchemaUnsupported, match="levels"):
+        Grammar.compile(schema, VOCAB)
+    with contextlib.suppress(SchemaUnsupported):
+        Grammar.compile({"anyOf": [*schema["anyOf"][:50], TEXT]}, VOCAB)
+
+
 def test_the_search_for_a_culprit_survives_a_long_chain() -> None:
     with pytest.raises(SchemaUnsupported, match="not"):
         Grammar.compile(chain(200, LINKS["anyOf"], {"not": {}}), VOCAB)

@@ -46,9 +46,10 @@ def test_the_parent_never_loads_the_library() -> None:
 
 def test_gpus_are_described_as_their_backend_lays_out_memory() -> None:
     out = python(
-        "import virtual_gpu as v\n"
-        "v.Bench([v.Card('VGPU0', 1000, alignment=256), v.Card('VGPU1', 77)])\n"
-        "from edgellm.engines import devices\n"
+        "from edgellm.engines import devices, virtual\n"
+        "lib = devices.low_level()\n"
+        "for card in (virtual.Card('VGPU0', 1000, alignment=256), virtual.Card('VGPU1', 77)):\n"
+        "    virtual.Virtual(lib, card)\n"
         "for device in devices.look().devices: print(device.name, device.kind, device.total_bytes, "
         "device.free_bytes, device.alignment_bytes, device.row_padding, device.backend)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -10,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ggufs import write_model
+from ggufs import write_model, write_shape
 
+from edgellm import engines
 from edgellm.engines.base import Feed, Stopped
 from edgellm.engines.devices import low_level
 from edgellm.engines.llama_cpp import LlamaCpp
-from edgellm.errors import EngineFailed
+from edgellm.errors import EngineFailed, EngineMissing
 from edgellm.plan import Plan
 
 PLAN = Plan(
@@ -129,6 +131,75 @@ def test_stop_aborts_and_slots_hold_what_they_held(engine: LlamaCpp) -> None:
         engine.decode([Feed(0, PROMPT[4:], 1)])
     fresh = greedy(engine, 1, PROMPT, 1)
     assert greedy(engine, 0, PROMPT[4:], 1) == fresh
+
+
+LONG = [2, *(10 + index % 200 for index in range(1500))]
+
+
+@pytest.fixture(params=[True, False], ids=["whole", "pruned"])
+def windowed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LlamaCpp]:
+    """A model with a sliding window of 64 tokens, in a cache that keeps all of them or only what the window needs."""
+    plan = replace(PLAN, context=2048, cells=8192, batch=512, ubatch=128, swa_full=request.param)
+    engine = LlamaCpp([str(write_shape(tmp_path / "windowed.gguf", "tiny-gemma3"))], plan)
+    yield engine
+    engine.close()
+
+
+def feed(engine: LlamaCpp, slot: int, tokens: list[int]) -> None:
+    for start in range(0, len(tokens), 512):
+        engine.decode([Feed(slot, tokens[start : start + 512], 1)])
+
+
+def test_slots_of_a_windowed_model_that_share_a_prefix_can_go_on(windowed: LlamaCpp) -> None:
+    feed(windowed, 0, LONG)
+    for slot in (1, 2, 3):
+        feed(windowed, slot, LONG[windowed.share(0, slot, len(LONG) - 1) :])
+    for token in range(100, 200):
+        assert len(windowed.decode([Feed(slot, [token], 1) for slot in range(4)])) == 4
+
+
+class AbortsTooLate:
+    """The C library, whose next decode computes everything and then says that it was aborted."""
+
+    def __init__(self, lib: object) -> None:
+        self._lib = lib
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._lib, name)
+
+    def llama_decode(self, context: object, batch: object) -> int:
+        assert self._lib.llama_decode(context, batch) == 0  # type: ignore[attr-defined]
+        return 2
+
+
+def test_after_an_aborted_decode_a_slot_says_what_it_can_go_on_from(windowed: LlamaCpp) -> None:
+    feed(windowed, 0, LONG[:600])
+    lib, windowed._lib = windowed._lib, AbortsTooLate(windowed._lib)
+    with pytest.raises(Stopped):
+        windowed.decode([Feed(0, [11] * 512, 1)])
+    windowed._lib = lib
+    kept = windowed.keep(0, 600)
+    assert kept == (0 if windowed._window else 600)  # the aborted tokens have pushed the others out of the window
+    feed(windowed, 0, LONG[kept:700])
+    assert windowed._held[0] == 700
+
+
+def test_a_file_whose_name_is_not_utf8_can_be_opened(path: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/m\xff.gguf")
+    try:
+        os.link(path, odd)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    LlamaCpp([odd], PLAN).close()
+
+
+def test_a_library_that_cannot_be_loaded_is_missing_and_says_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise RuntimeError("Failed to load shared library 'libllama.so'")
+
+    monkeypatch.setattr("edgellm.engines.devices.low_level", broken)
+    with pytest.raises(EngineMissing, match=r"libllama.so.*pip install"):
+        engines.open("llama_cpp", ["x.gguf"], PLAN)
 
 
 def test_stop_from_another_thread_answers_within_a_fifth_of_a_second(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ FLOORS = {
     "craft": ["sizes", "plan", "sampling", "prompt", "sandbox", "template", "text", "constraint", "tasks"],
     "engines": ["engines"],
     "loop": ["loop"],
-    "model": ["source", "opening", "service", "worker", "drive", "model"],
+    "model": ["source", "forecast", "opening", "service", "worker", "drive", "model"],
     "doors": ["repl", "demo"],
     "roof": ["cli", "__init__", "__main__"],
 }
@@ -35,7 +35,9 @@ STAIRS = {
     ("worker", "opening"),
     ("worker", "service"),
     ("drive", "worker"),
+    ("forecast", "source"),
     ("model", "source"),
+    ("model", "forecast"),
     ("model", "drive"),
     ("model", "opening"),
     ("model", "worker"),

@@ -84,15 +84,19 @@ for line in sys.stdin:
 
 
 def survivors(paths: Iterable[Path]) -> dict[Path, str]:
-    """What llama.cpp does with each file: "decoded", "refused", or how its process died."""
+    """What llama.cpp does with each file: "decoded", "refused", or how its process died; a minute is a death, too."""
     waiting, answers = list(paths), {}
     while waiting:
-        lines = "".join(f"{path}\n" for path in waiting)
-        done = subprocess.run([sys.executable, "-c", LLAMA], input=lines, capture_output=True, text=True, timeout=600)
-        said = done.stdout.splitlines()
+        lines = "".join(f"{path}\n" for path in waiting).encode()
+        try:
+            done = subprocess.run([sys.executable, "-c", LLAMA], input=lines, capture_output=True, timeout=60)
+            output, end = done.stdout, f"died of {-done.returncode}: {done.stderr[-200:]!r}"
+        except subprocess.TimeoutExpired as error:
+            output, end = error.stdout or b"", "died of waiting"
+        said = output.decode().splitlines()
         answers |= dict(zip(waiting, said, strict=False))
         if len(said) < len(waiting):
-            answers[waiting[len(said)]] = f"died of {-done.returncode}: {done.stderr[-200:]}"
+            answers[waiting[len(said)]] = end
         waiting = waiting[len(said) + 1 :]
     return answers
 
@@ -224,13 +228,12 @@ def test_a_header_answers_for_windows_templates_and_layers_that_differ() -> None
     [
         *[(0, "F32"), (1, "F16"), (2, "Q4_0"), (7, "Q8_0"), (10, "Q2_K"), (14, "Q4_K_S"), (15, "Q4_K_M"), (18, "Q6_K")],
         *[(19, "IQ2_XXS"), (25, "IQ4_NL"), (30, "IQ4_XS"), (32, "BF16"), (36, "TQ1_0"), (38, "MXFP4"), (41, "Q2_0")],
-        *[(None, "Q8_0"), (1024, "Q8_0"), (33, "Q8_0")],
+        *[(None, "Q8_0"), (1024, "Q8_0"), (33, "Q8_0"), (["Q2_K"], "Q8_0"), (-1, "Q8_0")],
     ],
 )
-def test_the_quantization_is_what_the_file_says_or_the_type_of_most_bytes(
-    file_type: int | None, quantization: str
-) -> None:
-    file = ggufs.model(quant="q8_0", **{"general.file_type": file_type})
+def test_the_quantization_is_what_the_file_says_or_the_type_of_most_bytes(file_type: Any, quantization: str) -> None:
+    written = ("i32", -1) if file_type == -1 else file_type
+    file = ggufs.model(quant="q8_0", **{"general.file_type": written})
     assert gguf.read_from(*over(file.pack()), "a.gguf").quantization == quantization
 
 
@@ -442,10 +445,9 @@ def test_the_layout_of_one_tensor_per_expert_is_refused_with_its_cure(tmp_path: 
 
 
 def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "closed").write_bytes(b"GGUF" + bytes(40))
-    (tmp_path / "closed").chmod(0)
-    for name in ("missing.gguf", "pipe", "", "closed", "zero\0byte"):
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+    for name in ("missing.gguf", "pipe", "", "zero\0byte"):
         with pytest.raises(ModelFileError):
             gguf.read(f"{tmp_path}/{name}")
 
@@ -538,12 +540,13 @@ def test_tables_of_ids_may_be_integers() -> None:
 def test_layers_may_have_no_heads_where_the_family_is_made_so() -> None:
     file = ggufs.model(**{"general.architecture": "lfm2"})
     renamed = {key.replace("llama.", "lfm2.", 1): value for key, value in file.metadata.items()}
+    tensors = {name: block for name, block in file.tensors.items() if not name.startswith("blk.0.attn_")}
     renamed["lfm2.attention.head_count_kv"] = ("[i32]", [0, 2])
-    head = gguf.read_from(*over(Gguf(renamed, file.tensors).pack()), "a.gguf")
+    head = gguf.read_from(*over(Gguf(renamed, tensors).pack()), "a.gguf")
     assert head.kv_heads == (0, 2)
     renamed["lfm2.attention.head_count"] = ("u32", 0)
     renamed["lfm2.attention.head_count_kv"] = ("u32", 0)
-    head = gguf.read_from(*over(Gguf(renamed, file.tensors).pack()), "a.gguf")
+    head = gguf.read_from(*over(Gguf(renamed, tensors).pack()), "a.gguf")
     assert (head.heads, head.key_length, head.value_length) == ((0, 0), 0, 0)
 
 
@@ -703,7 +706,7 @@ def test_no_mutated_file_that_passes_kills_llama_cpp(tmp_path: Path) -> None:
 @pytest.mark.timeout(3600)
 def test_none_of_100000_mutated_files_that_passes_kills_llama_cpp(tmp_path: Path) -> None:
     seeds = iter(range(1_000, 101_000))
-    while batch := list(itertools.islice(seeds, 1000)):
+    while batch := list(itertools.islice(seeds, 200)):
         assert_none_dies(((f"seed {seed}", ggufs.mutated(seed)) for seed in batch), tmp_path)
 
 

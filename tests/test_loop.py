@@ -8,7 +8,7 @@ import pytest
 
 from edgellm.engines.base import Feed, Logits, Stopped
 from edgellm.engines.scripted import Rule, Script, Scripted
-from edgellm.errors import EngineFailed, NoWayOut, PromptTooLong
+from edgellm.errors import EmptyText, EngineFailed, NoWayOut, PromptTooLong
 from edgellm.loop import Loop, Sequence
 from edgellm.prompt import Event, Reply
 from edgellm.sampling import Sampling
@@ -109,6 +109,18 @@ def test_a_prompt_as_long_as_the_context_is_refused_with_both_numbers() -> None:
     assert loop.idle
 
 
+def test_a_prompt_one_shorter_than_the_context_gets_one_token() -> None:
+    [reply] = run(Watched(context=16), [sequence(0, "<a>" + "x" * 12)]).values()
+    assert (reply.finish, reply.tokens, reply.text) == ("length", 1, "a")
+
+
+def test_an_empty_prompt_is_refused() -> None:
+    loop = Loop(Watched())
+    with pytest.raises(EmptyText):
+        loop.add(sequence(0, ""))
+    assert loop.idle
+
+
 def test_the_next_turn_prefills_only_what_is_new() -> None:
     engine, loop = Watched(), None
     loop = Loop(engine)
@@ -171,6 +183,33 @@ def test_a_stop_interrupts_the_step_and_nothing_is_lost() -> None:
     engine.stop()
     assert loop.step() == []
     assert finished(loop)[0].text == RULES[0].say
+
+
+class Forgetful(Watched):
+    """Loses all that its slots hold when it is stopped, as recurrent state does."""
+
+    def decode(self, feeds: list[Feed]) -> list[Logits]:
+        self._stop = len(self.fed) in (1, 5, 9)
+        try:
+            return super().decode(feeds)
+        except Stopped:
+            for feed in feeds:
+                super().keep(feed.slot, 0)
+            raise
+
+
+def test_what_a_stop_costs_an_engine_is_fed_again() -> None:
+    engine = Forgetful(slots=2, batch=16)
+    prompts = [sequence(0, "<a> and a prompt of several batches"), sequence(1, "<b>")]
+    loop = Loop(engine)
+    for one in prompts:
+        loop.add(one)
+    while not loop.idle:
+        loop.step()
+        for one in prompts:
+            held = engine._held[one.slot] if one.slot >= 0 else []
+            assert held == (one.prompt + one.answer)[: len(held)]
+            assert not one.pending or held + one.pending == one.prompt + one.answer
 
 
 class Failing(Watched):

@@ -7,22 +7,42 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 import edgellm
-from edgellm import EmptyText, Message, ModelUnknown, Sampling, TruncatedOutput, UsageError
+from edgellm import EmptyText, InvalidOutput, Message, ModelUnknown, Prompt, Sampling, TruncatedOutput, UsageError
 from edgellm.model import Model
 from edgellm.tasks import translate
 
 GREEDY = Sampling(temperature=0)
 
 
+HI = [{"role": "user", "content": "hi"}]
+
+
 class Person(BaseModel):
     name: str
     age: int
+
+
+class Minor(Person):
+    @field_validator("age")
+    @classmethod
+    def young(cls, age: int) -> int:
+        if age >= 18:
+            raise ValueError("is of age")
+        return age
+
+
+def nested(levels: int) -> Any:
+    schema: Any = {}
+    for _ in range(levels):
+        schema = {"not": schema}
+    return schema
 
 
 @pytest.fixture
@@ -90,6 +110,23 @@ def test_extract_returns_plain_values_or_instances(model: Model) -> None:
     assert model.extract("Bob", Person.model_json_schema())["age"] == 41
 
 
+def test_texts_may_come_in_any_sequence_and_a_schema_in_any_mapping(model: Model) -> None:
+    assert model.extract(("Ada", "Bob"), Person) == [Person(name="Ada", age=36), Person(name="Bob", age=41)]
+    frozen = MappingProxyType({"type": "string", "enum": ("hello",)})
+    assert model.chat(HI, sampling=GREEDY, schema=frozen).text == '"hello"'
+
+
+def test_an_answer_that_a_class_refuses_is_invalid_output(model: Model) -> None:
+    with pytest.raises(InvalidOutput, match="is of age") as error:
+        model.extract("Ada", Minor)
+    assert json.loads(error.value.text) == {"name": "Ada", "age": 36}
+
+
+def test_a_model_shows_itself_in_one_line_and_may_be_a_key(model: Model) -> None:
+    assert len(repr(model)) < 1000
+    assert {model: 1}[model] == 1
+
+
 def test_complete_continues_raw_text_without_a_template(model: Model) -> None:
     reply = model.complete("one", sampling=GREEDY)
     assert (reply.text, reply.prompt_tokens) == ("un", 4)
@@ -107,6 +144,16 @@ def test_complete_continues_raw_text_without_a_template(model: Model) -> None:
         (lambda m: m.chat([{"role": "robot", "content": "x"}]), UsageError, "a message is"),
         (lambda m: m.chat([{"role": "user", "content": "\ud800"}]), UsageError, "lone surrogate at character 0"),
         (lambda m: m.summarize("x", sentences=1, words=1), UsageError, "not both"),
+        (lambda m: m.chat("hello"), UsageError, "a message is .* not 'h'"),
+        (lambda m: m.chat([{"role": "user", "content": None}]), UsageError, "a message is"),
+        (lambda m: m.chat([Message("user", 3)]), UsageError, "is a text, not int"),
+        (lambda m: m.chat([Message("robot", "x")]), UsageError, "role is one of .* not 'robot'"),
+        (lambda m: m.ask([Prompt(messages=(Message("user", "x"),), completion="y")]), UsageError, "not both"),
+        (lambda m: m.chat(HI, schema={"enum": {1, 2}}), UsageError, "schema is not JSON"),
+        (lambda m: m.chat(HI, schema={("a", "b"): 1}), UsageError, "schema is not JSON"),
+        (lambda m: m.chat(HI, schema=nested(5000)), UsageError, "too deep"),
+        (lambda m: m.chat(HI, schema=nested(300)), UsageError, "deeper than 100"),
+        (lambda m: m.chat(HI, schema={"const": float("nan")}), UsageError, "nan at /const is not JSON"),
         (lambda m: m.extract("x", {"uniqueItems": True, "type": "array"}), UsageError, "uniqueItems"),
     ],
 )
@@ -168,6 +215,48 @@ def test_async_twins_and_cancelling(model: Model) -> None:
         assert time.monotonic() - start < 1.0
 
     asyncio.run(story())
+
+
+def test_cancelling_in_the_middle_of_a_slow_step_stops_it_and_spares_the_engine(script: Any) -> None:
+    script(otherwise="slow " * 50, step_s=0.4)
+
+    async def story(model: Model) -> None:
+        async def listen() -> None:
+            async for _ in model.astream(HI, sampling=GREEDY):
+                pass
+
+        for wait in (model.achat(HI, sampling=GREEDY), listen(), model.atranslate("x", "fr")):
+            task = asyncio.create_task(wait)
+            await asyncio.sleep(0.2)
+            task.cancel()
+            start = time.monotonic()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert time.monotonic() - start < 1.5
+
+    for in_process in (False, True):
+        with edgellm.load("demo", engine="scripted", in_process=in_process) as model:
+            pid = model.pid
+            asyncio.run(story(model))
+            assert model.pid == pid
+
+
+def test_a_stream_that_crashed_is_over(script: Any) -> None:
+    script(crash_at=2, otherwise="never said")
+    with edgellm.load("demo", engine="scripted") as model:
+        stream = model.stream(HI)
+        with pytest.raises(edgellm.EngineCrashed):
+            "".join(stream)
+        assert next(stream, None) is None
+        with pytest.raises(UsageError, match="no reply"):
+            _ = stream.reply
+
+
+def test_a_path_opens_as_its_name_does(script: Any) -> None:
+    script(otherwise="hello")
+    demo = Path(edgellm.__file__).parent / "demo" / "demo.gguf"
+    with edgellm.load(demo, engine="scripted") as model:
+        assert model.chat(HI, sampling=GREEDY).text == "hello"
 
 
 def test_a_crash_is_typed_and_the_next_call_works(script: Any) -> None:

@@ -137,6 +137,7 @@ def test_a_cache_row_that_cannot_be_cut_into_blocks_stays_at_sixteen_bits() -> N
         (Wish(threads=0), "threads must be at least 1"),
         (Wish(ubatch=0), "ubatch must be at least 1"),
         (Wish(cells=0), "cells must be at least 1"),
+        (Wish(cells=1000, context=1001), "does not go into 1,000 cells"),
         (Wish(gpu_layers=-1), "gpu_layers must be 0 or more"),
         (Wish(kv_type="f8"), "kv_type must be auto"),  # type: ignore[arg-type]
     ],
@@ -151,6 +152,8 @@ def test_cells_follow_slots_and_context_and_come_in_256s() -> None:
     assert plan.fit(MISTRAL, machine(), Wish(context=5000, slots=1)).cells == 5120
     assert plan.fit(MISTRAL, machine(), Wish(cells=9000, slots=1)).cells == 9216
     assert plan.fit(SMALL, machine(), Wish(slots=1)).context == 512
+    few = plan.fit(MISTRAL, machine(), Wish(cells=1000))
+    assert (few.cells, few.context) == (1024, 1000)
 
 
 def test_pinned_threads_and_batches_are_obeyed() -> None:
@@ -323,7 +326,7 @@ WISHES = st.builds(
     slots=st.integers(1, 64),
     kv_type=st.sampled_from(["auto", "f16", "q8_0"]),
     ubatch=st.sampled_from([None, 32, 512]),
-    cells=st.sampled_from([None, 100, 20000]),
+    cells=st.sampled_from([None, 512, 20000]),
     margin_bytes=st.sampled_from([None, 0]),
 )
 

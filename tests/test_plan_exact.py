@@ -6,11 +6,14 @@ Weights and KV cache must agree to the byte. Compute buffers are planned from ab
 
 from __future__ import annotations
 
+import ast
 import random
 import statistics
+import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,12 @@ import ggufs
 import pytest
 import shapes
 import virtual_gpu
-from virtual_gpu import Card, Case
+from virtual_gpu import Case
 
-from edgellm import gguf, plan
+from edgellm import gguf, hardware, plan
 from edgellm.engines import dry_run
+from edgellm.engines.virtual import Card
+from edgellm.errors import DoesNotFit, EngineCrashed, EngineFailed
 from edgellm.gguf import Header
 from edgellm.hardware import Device, Machine
 from edgellm.plan import Plan, Wish
@@ -113,6 +118,36 @@ def test_what_generates_on_a_gpu_generates_the_same_without(folder: Path) -> Non
     plans = [plan.fit(header, machine([TIB]), wish(gpu_layers=layers, context=512)) for layers in (0, 2, 5)]
     answers = virtual_gpu.ask(CARDS, [virtual_gpu.case(path, made, decode=40) for made in plans])
     assert len({tuple(answer["decoded"]) for answer in answers}) == 1
+
+
+def test_the_engine_allocates_what_was_planned(folder: Path) -> None:
+    """The plan goes through the real engine, with experts in RAM and layers on two GPUs."""
+    path, header = model(folder, "mixtral", running=True)
+    sizes = ([size * MIB, size * MIB] for size in range(8, 64))
+    rooms, made = next(
+        (rooms, made)
+        for rooms in sizes
+        if (made := plan.fit(header, machine(rooms), wish(context=512, slots=2))).tensor_overrides
+        and all(device.used_bytes for device in made.devices)
+    )
+    code = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+from edgellm.engines import devices, virtual
+from edgellm.engines.base import Feed
+from edgellm.engines.llama_cpp import LlamaCpp
+from edgellm.plan import DevicePlan, Plan
+cards = [virtual.Virtual(devices.low_level(), virtual.Card(f"VGPU{{n}}", room)) for n, room in enumerate({rooms!r})]
+engine = LlamaCpp([{str(path)!r}], {made!r})
+engine.decode([Feed(0, [1, 5, 9], 1), Feed(1, [1, 7], 1)])
+print([tuple(card.shares().values()) for card in cards])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    seen = ast.literal_eval(done.stdout)
+    for mine, theirs in zip(planned(made), seen, strict=True):
+        assert mine[:2] == theirs[:2]
+        assert mine[2] >= theirs[2]
 
 
 def test_a_byte_less_than_needed_is_out_of_memory(folder: Path) -> None:
@@ -262,6 +297,31 @@ def test_an_estimate_that_was_too_low_is_raised_until_it_fits(folder: Path) -> N
     assert 0 < made.devices[0].used_bytes <= room
 
 
+def test_a_pinned_plan_that_llama_cpp_finds_too_big_is_refused(folder: Path) -> None:
+    path, header = model(folder, "qwen3-4b")
+    made = plan.fit(header, machine([TIB]), wish(gpu_layers=5))
+    room = made.devices[0].used_bytes + MIB
+    weigh = weigher(path, [0])
+
+    def heavy(made: Plan) -> list[dry_run.Bytes]:
+        return [replace_compute(row, row.compute_bytes * 4) for row in weigh(made)]
+
+    with pytest.raises(DoesNotFit):
+        dry_run.settle(header, machine([room]), wish(gpu_layers=5), weigh=heavy)
+
+
+def test_a_child_that_dies_or_hangs_is_an_engine_crash(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, header = model(folder, "llama-tiny", running=True)
+    made = plan.fit(header, machine([]), wish(context=512))
+    with pytest.raises(EngineCrashed, match=r"within 0\.001 s"):
+        dry_run.measure(str(path), made, timeout_s=0.001)
+    with pytest.raises(EngineCrashed, match="died while planning"):
+        dry_run.measure(str(path), replace(made, kv_type="f8"))
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(EngineFailed, match="on Linux only"):
+        dry_run.measure(str(path), made)
+
+
 def replace_compute(row: dry_run.Bytes, size: int) -> dry_run.Bytes:
     return row._replace(compute_bytes=size)
 
@@ -278,16 +338,33 @@ def test_the_real_child_measures_the_processors_share(folder: Path) -> None:
 def test_a_header_alone_is_measured_like_the_whole_file(folder: Path) -> None:
     path, header = model(folder, "llama-tiny", running=True)
     made = plan.fit(header, machine([]), wish(context=512))
-    hollow = folder / "hollow.gguf"
-    with hollow.open("wb") as file:
-        file.write(path.read_bytes()[: header.data_offset])
-        file.truncate(header.file_bytes)
-    assert dry_run.measure(str(hollow), made) == dry_run.measure(str(path), made)
+    whole = path.read_bytes()
+    hollow = dry_run.hollow(lambda start, size: whole[start : start + size], header, str(folder / "hollow.gguf"))
+    assert Path(hollow).stat().st_size == len(whole)
+    assert dry_run.measure(hollow, made) == dry_run.measure(str(path), made)
+
+
+def test_a_plan_for_another_machine_is_weighed_as_exactly(folder: Path) -> None:
+    """GPUs that are not here, with CUDA's layout: `edgellm plan --vram` needs no GPU to be right."""
+    path, header = model(folder, "qwen2-odd")
+    room = header.tensor_bytes * 3 // 4
+    dream = hardware.pretend(machine([]), vram_bytes=[room, room // 4])
+    made = dry_run.settle(
+        header, dream, wish(kv_type="q8_0"), weigh=partial(dry_run.measure, str(path), imagined=dream.devices)
+    )
+    assert made.gpu_layers > 0
+    assert all(device.used_bytes <= device.free_bytes for device in made.devices)
+    rows = {row.buffer: row for row in dry_run.measure(str(path), made, imagined=dream.devices)}
+    assert planned(made)[0] == rows["GPU0"][2:]
+
+
+def test_a_quantised_cache_on_cuda_is_planned_to_the_byte(folder: Path) -> None:
+    path, header = model(folder, "qwen3-4b")
+    made = plan.fit(header, machine([TIB], row_padding=True), wish(gpu_layers="all", kv_type="q8_0"))
+    assert_exact(made, virtual_gpu.ask(CARDS, [virtual_gpu.case(path, made, [3], dry=True)])[0])
 
 
 def test_a_file_that_llama_cpp_refuses_is_refused_in_words(folder: Path) -> None:
-    from edgellm.errors import EngineFailed
-
     _, header = model(folder, "llama-tiny", running=True)
     broken = folder / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(100))

@@ -33,7 +33,7 @@ from edgellm.repl import settings as repl_settings
 from edgellm.repl.chat import SAFE
 from edgellm.repl.clipboard import last_code, put
 from edgellm.repl.export import written
-from edgellm.repl.loading import Loading
+from edgellm.repl.loading import Brake, Loading
 from edgellm.repl.markdown import Flow, Span, merged
 from edgellm.repl.session import Transcript, Turn
 from edgellm.repl.show import Answer, Painter, Screen, Thoughts, spoken
@@ -326,6 +326,22 @@ def test_a_conversation_comes_back_as_it_was(tmp_path: Path) -> None:
     assert session.resume(tmp_path, kept.name).turns[-1] == Turn("not answered", "now")
 
 
+def test_an_answer_is_kept_until_another_one_replaces_it(tmp_path: Path) -> None:
+    kept = talk(tmp_path, 2)
+    kept.ask("once more", instead=1)
+    again = session.resume(tmp_path)
+    assert [turn.assistant for turn in again.turns] == ["answer 0", "answer 1"]
+    assert [turn.assistant for turn in again.past] == ["answer 0"]
+    again.answer(Turn("", "better"))
+    assert [turn.assistant for turn in session.resume(tmp_path).turns] == ["answer 0", "better"]
+    again.ask("worse", instead=1)
+    again.ask("something else")
+    assert len(session.resume(tmp_path).past) == 2
+    again.ask("too much", instead=9)
+    again.undo()
+    assert (again.instead, len(again.past)) == (0, 1)
+
+
 @POSIX
 def test_conversations_are_private(tmp_path: Path) -> None:
     kept = talk(tmp_path / "sessions")
@@ -576,6 +592,17 @@ def test_an_engine_that_dies_before_a_word_leaves_the_question(
     assert sit("/retry\n", resume="", apart=True).out == "Hello\n"
 
 
+def test_an_engine_that_dies_while_asked_again_leaves_the_earlier_answer(
+    sit: Callable[..., Sitting], script: Callable[..., None]
+) -> None:
+    script(otherwise="Hello", crash_at=9)
+    done = sit("hi\n/retry\n/context\n", apart=True)
+    assert "The earlier answer stays" in done.err
+    kept = session.resume(session.folder())
+    assert [(turn.assistant, turn.finish) for turn in kept.turns] == [("Hello", "stop")]
+    assert kept.pending == "hi"
+
+
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
@@ -732,6 +759,29 @@ def test_ctrl_c_while_waiting_for_a_model_leaves_it_loading() -> None:
     assert loading.wait(10)
     assert not loading.failed
     assert "slow" in str(loading)
+
+
+@POSIX
+def test_ctrl_c_waits_until_a_word_is_printed() -> None:
+    done = []
+
+    def pressed() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+    with Brake() as brake:
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append("printed")
+        with pytest.raises(KeyboardInterrupt), brake.on():
+            done.append("waited")
+        with brake.on():
+            done.append("on")
+        with pytest.raises(KeyboardInterrupt), brake.on():
+            pressed()
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append("saved")
+    assert done == ["printed", "on", "saved"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_model_that_nobody_wants_any_more_is_closed() -> None:

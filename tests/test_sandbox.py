@@ -266,7 +266,9 @@ def test_a_template_bomb_is_stopped_in_time(source: str) -> None:
     assert 5 < len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize("name", ["doubled list", "repeat by name", "hoard", "static text in a block", "lines in a loop"])
+@pytest.mark.parametrize(
+    "name", ["doubled list", "repeat by name", "hoard", "static text in a block", "lines in a loop"]
+)
 def test_a_template_bomb_is_stopped_in_little_memory(name: str) -> None:
     tracemalloc.start()
     try:

@@ -125,7 +125,9 @@ def test_extract_returns_the_parsed_value() -> None:
     assert ended(extract.extract("t", extract.fields("age int")), reply('{"age": 3}')) == {"age": 3}
 
 
-@pytest.mark.parametrize("text", ['{"age": "3"}', '{"age": 3, "x": 1}', "{}", "[1"])
+@pytest.mark.parametrize(
+    "text", ['{"age": "3"}', '{"age": 3, "x": 1}', "{}", "[1", '{"age": 1e999}', f'{{"age": {"9" * 5000}}}']
+)
 def test_extract_validates_again(text: str) -> None:
     task = extract.extract("t", extract.fields("age int"))
     next(task)

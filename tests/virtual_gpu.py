@@ -1,19 +1,15 @@
-"""GPUs made of ordinary memory, registered in llama.cpp through ctypes: any number, any size, out of memory when full.
+"""Runs plans on virtual GPUs in a child process, for real or dry, and tells what llama.cpp's allocator asked for.
 
-They allocate as CUDA does (alignment, padded rows, no more than there is) and let the CPU backend compute, so that a
-plan can be held against what llama.cpp's allocator really asks for. Struct layouts follow ggml-backend-impl.h (API
-version 2) of the pinned llama.cpp. `ask` runs a list of cases in a child process: devices can only be registered, never
-removed.
+`ask` takes a list of cases, because devices can only be registered, never removed: one child, many cases.
 """
 
 from __future__ import annotations
 
-import ctypes as C  # noqa: N812 - as everyone writes it
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,81 +17,12 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from edgellm.engines import dry_run
-from edgellm.engines.devices import low_level, symbol
+from edgellm.engines import dry_run, parameters, virtual
+from edgellm.engines.devices import low_level
+from edgellm.engines.virtual import Card, Virtual
 from edgellm.plan import Plan
 
-P, SIZE = C.c_void_p, C.c_size_t
-GPU = 1  # ggml-backend.h, enum ggml_backend_dev_type
-COMPUTE = 2  # ggml-backend.h, enum ggml_backend_buffer_usage: ANY, WEIGHTS, COMPUTE
-WEIGHTS = 1
-
-
-def table(*names: str) -> type[C.Structure]:
-    """A struct of function pointers."""
-    return type("Table", (C.Structure,), {"_fields_": [(name, P) for name in names]})
-
-
-BufferTypeCalls = table("get_name", "alloc_buffer", "get_alignment", "get_max_size", "get_alloc_size", "is_host")
-BufferCalls = table(
-    *("free_buffer", "get_base", "init_tensor", "memset_tensor", "set_tensor", "get_tensor", "set_tensor_2d"),
-    *("get_tensor_2d", "cpy_tensor", "clear", "reset"),
-)
-BackendCalls = table(
-    *("get_name", "free", "set_tensor_async", "get_tensor_async", "set_tensor_2d_async", "get_tensor_2d_async"),
-    *("cpy_tensor_async", "synchronize", "graph_plan_create", "graph_plan_free", "graph_plan_update"),
-    *("graph_plan_compute", "graph_compute", "event_record", "event_wait", "graph_optimize"),
-)
-DeviceCalls = table(
-    *("get_name", "get_description", "get_memory", "get_type", "get_props", "init_backend", "get_buffer_type"),
-    *("get_host_buffer_type", "buffer_from_host_ptr", "supports_op", "supports_buft", "offload_op", "event_new"),
-    *("event_free", "event_synchronize"),
-)
-RegistryCalls = table("get_name", "get_device_count", "get_device", "get_proc_address")
-
-
-class BufferType(C.Structure):
-    _fields_ = (("calls", BufferTypeCalls), ("device", P), ("context", P))
-
-
-class Buffer(C.Structure):
-    _fields_ = (("calls", BufferCalls), ("buft", P), ("context", P), ("size", SIZE), ("usage", C.c_int))
-
-
-class Backend(C.Structure):
-    _fields_ = (("guid", P), ("calls", BackendCalls), ("device", P), ("context", P))
-
-
-class DeviceStruct(C.Structure):
-    _fields_ = (("calls", DeviceCalls), ("registry", P), ("context", P))
-
-
-class Registry(C.Structure):
-    _fields_ = (("version", C.c_int), ("calls", RegistryCalls), ("context", P))
-
-
-class Properties(C.Structure):
-    _fields_ = (
-        *(("name", C.c_char_p), ("description", C.c_char_p), ("free", SIZE), ("total", SIZE), ("type", C.c_int)),
-        *(("id", C.c_char_p), ("capabilities", C.c_bool * 5)),  # async, host buffer, from host pointer, events, mmap
-    )
-
-
-class Tensor(C.Structure):
-    """The beginning of ggml.h, struct ggml_tensor."""
-
-    _fields_ = (("type", C.c_int), ("buffer", P), ("ne", C.c_int64 * 4), ("nb", SIZE * 4), ("op", C.c_int))
-
-
-@dataclass
-class Card:
-    """One virtual GPU to be made."""
-
-    name: str
-    total: int
-    alignment: int = 128
-    row_padding: bool = False
-    offload_ops: bool = True
+KEPT: list[Any] = []
 
 
 @dataclass
@@ -108,189 +35,6 @@ class Case:
     dry: bool = False  # llama.cpp's dry run instead of real allocations
     room: dict[int, int] = field(default_factory=dict)  # bytes of a card in this case only
     decode: int = 0  # tokens to run through the model afterwards
-
-
-KEPT: list[Any] = []
-
-
-def callback(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], int]:
-    """Turn a function into an address that C may call for as long as the process lives."""
-
-    def decorate(function: Callable[..., Any]) -> int:
-        made = C.CFUNCTYPE(result, *arguments)(function)
-        KEPT.append(made)
-        address = C.cast(made, P).value
-        assert address
-        return address
-
-    return decorate
-
-
-class Virtual:
-    """One registered virtual GPU."""
-
-    def __init__(self, lib: Any, card: Card) -> None:
-        self.card, self.total, self.used, self.peak, self.refused = card, card.total, 0, 0, 0
-        self.alive: dict[int, tuple[int, int]] = {}  # address -> bytes, the CPU buffer's own free function
-        self.lib = lib
-        self.cpu = symbol(lib, "ggml_backend_dev_by_type", P, C.c_int)(0)
-        self.name = C.create_string_buffer(card.name.encode())
-        self.device, self.buft, self.registry = DeviceStruct(), BufferType(), Registry(version=2)
-        KEPT.append(self)
-        self.fill_buffer_type()
-        self.fill_device()
-        self.fill_registry()
-        symbol(lib, "ggml_backend_device_register", None, P)(C.addressof(self.device))
-
-    @property
-    def free(self) -> int:
-        return self.total - self.used
-
-    def shares(self) -> dict[str, int]:
-        """Bytes alive, by what they are for."""
-        result = {"weights": 0, "kv": 0, "compute": 0}
-        for address, (size, _) in self.alive.items():
-            usage = Buffer.from_address(address).usage
-            result["weights" if usage == WEIGHTS else "compute" if usage == COMPUTE else "kv"] += size
-        return result
-
-    def fill_buffer_type(self) -> None:
-        cpu_buft = symbol(self.lib, "ggml_backend_cpu_buffer_type", P)
-        allocate = symbol(self.lib, "ggml_backend_buft_alloc_buffer", P, P, SIZE)
-        nbytes = symbol(self.lib, "ggml_nbytes", SIZE, P)
-        row_size = symbol(self.lib, "ggml_row_size", SIZE, C.c_int, C.c_int64)
-        quantised = symbol(self.lib, "ggml_is_quantized", C.c_bool, C.c_int)
-        alignment = self.card.alignment
-
-        @callback(P, P, SIZE)
-        def alloc_buffer(_: int, size: int) -> int | None:
-            if self.used + size > self.total:
-                self.refused += 1
-                return None
-            address = allocate(cpu_buft(), size + alignment)
-            if not address:
-                return None
-            buffer = Buffer.from_address(address)
-            self.used += size
-            self.peak = max(self.peak, self.used)
-            self.alive[address] = (size, buffer.calls.free_buffer)
-            buffer.buft, buffer.size = C.addressof(self.buft), size
-            buffer.calls.free_buffer, buffer.calls.get_base = free_buffer, get_base
-            return int(address)
-
-        @callback(P, P)
-        def get_base(address: int) -> int:
-            start: int = Buffer.from_address(address).context
-            return (start + alignment - 1) // alignment * alignment
-
-        @callback(None, P)
-        def free_buffer(address: int) -> None:
-            size, original = self.alive.pop(address)
-            self.used -= size
-            C.CFUNCTYPE(None, P)(original)(address)
-
-        @callback(SIZE, P)
-        def get_alignment(_: int) -> int:
-            return alignment
-
-        @callback(SIZE, P, P)
-        def get_alloc_size(_: int, address: int) -> int:
-            size, tensor = int(nbytes(address)), Tensor.from_address(address)
-            if self.card.row_padding and quantised(tensor.type) and tensor.ne[0] % 512:
-                size += int(row_size(tensor.type, 512 - tensor.ne[0] % 512))
-            return size
-
-        self.buft.calls = BufferTypeCalls(
-            get_name=self.callback_name(), alloc_buffer=alloc_buffer, get_alignment=get_alignment
-        )
-        if self.card.row_padding:
-            self.buft.calls.get_alloc_size = get_alloc_size
-        self.buft.device = C.addressof(self.device)
-
-    def callback_name(self) -> int:
-        address = C.addressof(self.name)
-        return callback(P, P)(lambda _: address)
-
-    def fill_device(self) -> None:
-        @callback(None, P, C.POINTER(SIZE), C.POINTER(SIZE))
-        def get_memory(_: int, free: Any, total: Any) -> None:
-            free[0], total[0] = self.free, self.total
-
-        @callback(None, P, C.POINTER(Properties))
-        def get_props(_: int, facts: Any) -> None:
-            facts[0].name = facts[0].description = self.name.value
-            facts[0].free, facts[0].total, facts[0].type, facts[0].id = self.free, self.total, GPU, None
-            facts[0].capabilities = (C.c_bool * 5)(False, False, False, False, True)
-
-        @callback(C.c_bool, P, P)
-        def offload_op(_: int, address: int) -> bool:
-            return self.card.offload_ops and batch_size(Tensor.from_address(address)) >= 32
-
-        mine = C.addressof(self.buft)
-        self.device.calls = DeviceCalls(
-            get_name=self.callback_name(),
-            get_description=self.callback_name(),
-            get_memory=get_memory,
-            get_type=callback(C.c_int, P)(lambda _: GPU),
-            get_props=get_props,
-            init_backend=self.backend_factory(),
-            get_buffer_type=callback(P, P)(lambda _: mine),
-            supports_op=callback(C.c_bool, P, P)(lambda _, op: True),
-            supports_buft=callback(C.c_bool, P, P)(lambda _, other: other == mine),
-            offload_op=offload_op,
-        )
-
-    def backend_factory(self) -> int:
-        start = symbol(self.lib, "ggml_backend_dev_init", P, P, C.c_char_p)
-        stop = symbol(self.lib, "ggml_backend_free", None, P)
-        compute = symbol(self.lib, "ggml_backend_graph_compute", C.c_int, P, P)
-        calls = BackendCalls(
-            get_name=self.callback_name(),
-            free=callback(None, P)(lambda own: stop(Backend.from_address(own).context)),
-            graph_compute=callback(C.c_int, P, P)(lambda own, graph: compute(Backend.from_address(own).context, graph)),
-        )
-        guid = (C.c_uint8 * 16)(*range(16))
-
-        @callback(P, P, P)
-        def init_backend(_: int, parameters: int) -> int:
-            backend = Backend(C.addressof(guid), calls, C.addressof(self.device), start(self.cpu, None))
-            KEPT.append((backend, guid))
-            return C.addressof(backend)
-
-        return init_backend
-
-    def fill_registry(self) -> None:
-        device = C.addressof(self.device)
-        self.registry.calls = RegistryCalls(
-            get_name=self.callback_name(),
-            get_device_count=callback(SIZE, P)(lambda _: 1),
-            get_device=callback(P, P, SIZE)(lambda _, index: device),
-            get_proc_address=callback(P, P, C.c_char_p)(lambda _, name: None),
-        )
-        self.device.registry = C.addressof(self.registry)
-
-
-# ggml.h, enum ggml_op, of the pinned version
-OPS = {"GET_ROWS": 0, "MUL_MAT": 0, "MUL_MAT_ID": 0, "ROPE": 0}
-
-
-def name_ops(lib: Any) -> None:
-    """Find the numbers of the operations by their names."""
-    op_name = symbol(lib, "ggml_op_name", C.c_char_p, C.c_int)
-    numbers = {op_name(number).decode(): number for number in range(90)}
-    for name in OPS:
-        OPS[name] = numbers[name]
-
-
-def batch_size(tensor: Tensor) -> int:
-    """ggml-cuda.cu, get_op_batch_size."""
-    if tensor.op == OPS["GET_ROWS"]:
-        return 0
-    if tensor.op == OPS["MUL_MAT"]:
-        return int(tensor.ne[1])
-    if tensor.op in (OPS["MUL_MAT_ID"], OPS["ROPE"]):
-        return int(tensor.ne[2])
-    return int(tensor.ne[1] * tensor.ne[2] * tensor.ne[3])
 
 
 # -- the child ---------------------------------------------------------------------------------------------------------
@@ -307,7 +51,6 @@ class Bench:
         )
         lib.llama_log_set(KEPT[-1], None)
         lib.llama_backend_init()
-        name_ops(lib)
         self.cards = [Virtual(lib, card) for card in cards]
 
     def run(self, case: Case) -> dict[str, Any]:
@@ -318,15 +61,14 @@ class Bench:
             card.peak, card.refused = card.used, 0
             card.total = case.room.get(number, card.card.total)
         self.said.clear()
-        params = dry_run.model_parameters(lib, plan, keep)
+        params = parameters.model_parameters(lib, plan, keep)
         params.load_mode = lib.LLAMA_LOAD_MODE_NONE
         params.no_alloc = case.dry
-        devices = (P * (len(used) + 1))(*(C.addressof(card.device) for card in used), None)
-        params.devices = C.cast(devices, P)
+        virtual.use_only(params, used, keep)
         model = lib.llama_model_load_from_file(case.path.encode(), params)
         if not model:
             return self.failure(used)
-        context = lib.llama_init_from_model(model, dry_run.context_parameters(lib, plan))
+        context = lib.llama_init_from_model(model, parameters.context_parameters(lib, plan))
         if not context:
             lib.llama_model_free(model)
             return self.failure(used)

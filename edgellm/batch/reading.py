@@ -9,8 +9,10 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
+from math import isinf
 from pathlib import PurePath
-from typing import Any, BinaryIO, Literal, NoReturn, TypeAlias
+from typing import Any, BinaryIO, Literal, NoReturn, TypeAlias, TypeGuard
 
 from edgellm.batch.ids import Numbering, content_id
 from edgellm.batch.row import Id, Row
@@ -58,16 +60,18 @@ def read(file: BinaryIO, format: Format, *, text_column: str = "text", id_column
     return _table(lines, maker, "\t" if format == "tsv" else ",", needed)
 
 
-def given(rows: Iterable[str | Mapping[str, Any]], *, text_column: str = "text", id_column: str | None = None) -> Iterator[Row]:
+def given(
+    rows: Iterable[str | Mapping[str, Any]], *, text_column: str = "text", id_column: str | None = None
+) -> Iterator[Row]:
     """Take rows from a program: texts, or mappings with a text column."""
     maker = _Maker(id_column)
     for number, row in enumerate(rows, 1):
         values = {text_column: row} if isinstance(row, str) else row
+        name = content_id(repr(values).encode(errors="replace"))
         if isinstance(values, Mapping):
-            yield maker.row(values, _canonical(values), number)
+            yield maker.row(values, name)
         else:
-            why = f"row {number:,} is {_kind(values)}, not a text or a mapping."
-            yield maker.bad(RowUnreadable(why), repr(values).encode(errors="replace"), number)
+            yield maker.bad(RowUnreadable(f"row {number:,} is {_kind(values)}, not a text or a mapping."), name)
 
 
 class _Maker:
@@ -77,21 +81,22 @@ class _Maker:
         self._id_column = id_column
         self._unique = Numbering()
 
-    def row(self, values: Mapping[str, Any], raw: bytes, end_bytes: int) -> Row:
-        column = self._id_column
-        if column is not None and not _usable(values.get(column)):
-            return self.bad(
-                RowUnreadable(f"column {column!r} holds no id: a text or a whole number."), raw, end_bytes, values
-            )
-        known = (values.get(name) for name in ([column] if column else ["custom_id", "id"]))
-        found: Id = next(filter(_usable, known), None) or content_id(raw)
-        return Row(id=self._unique(found), values=values, end_bytes=end_bytes)
+    def row(self, values: Mapping[str, Any], name: str, end_bytes: int = 0) -> Row:
+        """A row with the id it was given, or else `name`."""
+        if self._id_column is None:
+            known = [one for one in map(values.get, ("custom_id", "id")) if _usable(one)]
+            return Row(id=self._unique(known[0] if known else name), values=values, end_bytes=end_bytes)
+        if _usable(found := values.get(self._id_column)):
+            return Row(id=self._unique(found), values=values, end_bytes=end_bytes)
+        why = f"column {self._id_column!r} holds no id, which is a text or a whole number."
+        return Row(id=self._unique(name), values=values, error=RowUnreadable(why), end_bytes=end_bytes)
 
-    def bad(self, error: EdgeError, raw: bytes, end_bytes: int, values: Mapping[str, Any] | None = None) -> Row:
-        return Row(id=self._unique(content_id(raw)), values=values or {}, error=error, end_bytes=end_bytes)
+    def bad(self, error: EdgeError, name: str, end_bytes: int = 0) -> Row:
+        """A row that is nothing but an error."""
+        return Row(id=self._unique(name), error=error, end_bytes=end_bytes)
 
 
-def _usable(found: Any) -> bool:
+def _usable(found: Any) -> TypeGuard[Id]:
     return (isinstance(found, str) and found != "") or (isinstance(found, int) and not isinstance(found, bool))
 
 
@@ -150,15 +155,15 @@ def _json_lines(lines: _Lines, maker: _Maker) -> Iterator[Row]:
         try:
             values = _object(text, lines.trouble)
         except (ValueError, RecursionError) as error:
-            yield maker.bad(lines.error(_words(error)), raw, lines.end_bytes)
+            yield maker.bad(lines.error(_words(error)), content_id(raw), lines.end_bytes)
         else:
-            yield maker.row(values, raw, lines.end_bytes)
+            yield maker.row(values, content_id(raw), lines.end_bytes)
 
 
 def _object(text: str, trouble: str | None) -> dict[str, Any]:
     if trouble:
         raise ValueError(trouble)
-    values = json.loads(text, parse_constant=_refuse)
+    values = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     if not isinstance(values, dict):
         raise ValueError(f"it is {_kind(values)}, not an object")  # noqa: TRY004 - a wrong value of a file
     return values
@@ -166,6 +171,13 @@ def _object(text: str, trouble: str | None) -> dict[str, Any]:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if isinf(number):
+        raise ValueError(f"{digits[:40]} is too large a number")
+    return number
 
 
 def _words(error: Exception) -> str:
@@ -181,34 +193,37 @@ def _text_lines(lines: _Lines, maker: _Maker, column: str) -> Iterator[Row]:
             continue
         values = {column: lines.decode(raw)}
         if lines.trouble:
-            yield maker.bad(lines.error(lines.trouble), raw, lines.end_bytes)
+            yield maker.bad(lines.error(lines.trouble), content_id(raw), lines.end_bytes)
         else:
-            yield maker.row(values, raw, lines.end_bytes)
+            yield maker.row(values, content_id(raw), lines.end_bytes)
 
 
 class _TableLines:
     """Lines for the CSV reader, which takes several for a row with line breaks; remembers what one row was made of."""
 
     def __init__(self, lines: _Lines) -> None:
-        self._lines = iter(lines)
-        self._decode = lines
-        self.raw = b""
+        self._lines, self._iterator = lines, iter(lines)
         self.trouble: str | None = None
+        self.begin()
 
     def __iter__(self) -> _TableLines:
         return self
 
     def __next__(self) -> str:
-        data = next(self._lines)
-        # Only a hash of the row is needed, and a quote that is never closed may take the whole file along.
-        self.raw = (self.raw + data) if len(self.raw) < _LONGEST_BYTES else self.raw
-        text = self._decode.decode(data)
-        self.trouble = self.trouble or self._decode.trouble
+        data = next(self._iterator)
+        self._hash.update(data.rstrip(b"\r\n") + b"\n")
+        text = self._lines.decode(data)
+        self.trouble = self.trouble or self._lines.trouble
         return text
 
     def begin(self) -> None:
-        """Forget the last row."""
-        self.raw, self.trouble = b"", None
+        """Begin another row."""
+        self._hash, self.trouble = blake2b(digest_size=8), None
+
+    @property
+    def name(self) -> str:
+        """The row's content id."""
+        return self._hash.hexdigest()
 
 
 def _table(lines: _Lines, maker: _Maker, delimiter: str, needed: list[str]) -> Iterator[Row]:
@@ -221,18 +236,17 @@ def _table(lines: _Lines, maker: _Maker, delimiter: str, needed: list[str]) -> I
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            yield maker.bad(lines.error(f"it is not CSV: {error}"), source.raw, lines.end_bytes)
+            yield maker.bad(lines.error(f"it is not CSV: {error}"), source.name, lines.end_bytes)
             continue
         if fields is None:
             return
-        raw = source.raw.rstrip(b"\r\n")
         if source.trouble:
-            yield maker.bad(lines.error(source.trouble), raw, lines.end_bytes)
-        elif len(fields) != len(header) and fields:
+            yield maker.bad(lines.error(source.trouble), source.name, lines.end_bytes)
+        elif fields and len(fields) != len(header):
             why = f"it has {len(fields):,} fields and the header {len(header):,}"
-            yield maker.bad(lines.error(why), raw, lines.end_bytes)
+            yield maker.bad(lines.error(why), source.name, lines.end_bytes)
         elif fields:
-            yield maker.row(dict(zip(header, fields, strict=True)), raw, lines.end_bytes)
+            yield maker.row(dict(zip(header, fields, strict=True)), source.name, lines.end_bytes)
 
 
 def _header(reader: Iterator[list[str]], source: _TableLines, needed: list[str]) -> list[str]:
@@ -252,10 +266,6 @@ def _header(reader: Iterator[list[str]], source: _TableLines, needed: list[str])
                 f"the table has no column {column!r}, only {names}: name it with --text-column or --id-column."
             )
     return header
-
-
-def _canonical(values: Mapping[str, Any]) -> bytes:
-    return json.dumps(dict(values), default=repr).encode()
 
 
 def _kind(value: Any) -> str:

@@ -139,17 +139,17 @@ def plan(
     offline: bool,
 ) -> None:
     """Say what would go where, and why, before anything is downloaded."""
-    from edgellm import source
+    from edgellm import forecast, source
     from edgellm.cli.options import layers
-    from edgellm.plan import Wish, fit
+    from edgellm.plan import Wish
 
     found = source.find(model, offline=offline)
-    header = found.header(offline=offline)
     wish = Wish(context=context, slots=slots, gpu_layers=layers(gpu_layers))
-    decided = fit(header, _machine(vram, ram), wish)
+    decided = forecast.plan(found, _machine(vram, ram), wish, imagined=bool(vram), offline=offline)
     if as_json:
         _print_json({"model": found.name, **dataclasses.asdict(decided)})
         return
+    header = found.header(offline=offline)
     click.secho(f"{found.name}: {_title(header)}", bold=True)
     for reason in decided.reasons:
         click.echo(f"- {reason}")
@@ -194,26 +194,12 @@ def _machine(vram: tuple[str, ...], ram: str | None) -> Machine:
     from edgellm import hardware
     from edgellm.engines import devices
 
-    if vram:
-        described = [
-            hardware.Device(
-                name=f"GPU{number}",
-                description=f"a {size} GPU",
-                kind="gpu",
-                total_bytes=size_bytes(size),
-                free_bytes=size_bytes(size),
-                backend="CUDA",
-                row_padding=True,
-            )
-            for number, size in enumerate(vram)
-        ]
-        machine = hardware.detect(described, True)
-    else:
-        seen = devices.ask()
-        machine = hardware.detect(seen.devices, seen.offload)
-    if ram:
-        machine = dataclasses.replace(machine, ram_bytes=size_bytes(ram), ram_free_bytes=size_bytes(ram))
-    return machine
+    seen = devices.Answer((), None, "") if vram else devices.ask()
+    return hardware.pretend(
+        hardware.detect(seen.devices, seen.offload),
+        vram_bytes=[size_bytes(size) for size in vram] if vram else None,
+        ram_bytes=size_bytes(ram) if ram else None,
+    )
 
 
 def _installed(found: Source) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from edgellm.demo import lexicon, text_chat, text_extract, text_summary, text_tr
 from edgellm.prompt import Message
 from edgellm.tasks import extract, summarize, translate
 
-TASKS = {"extract": 41, "spoken": 6, "translate": 29, "summarize": 9, "chat": 4, "copy": 11}
+TASKS = {"extract": 40, "spoken": 6, "translate": 28, "summarize": 9, "chat": 4, "copy": 10, "talk": 4}
 """Kinds of examples, and how many of a hundred they are."""
 _TRAIN_NAMES = tuple(name for name in values.FIRST_NAMES if not values.held(name))
 _HELD_NAMES = tuple(name for name in values.FIRST_NAMES if values.held(name))
@@ -52,10 +52,23 @@ def example(random: Random, task: str, *, evaluation: bool = False, pieces: Sequ
         return _translation(random, evaluation)
     if task == "summarize":
         return _summary(random, evaluation)
+    if task == "talk":
+        return _talk(random, evaluation)
     if task == "chat":
         messages, answer = text_chat.conversation(random, evaluation=evaluation)
         return Example(task, messages, answer)
     return _copy(random, evaluation, pieces)
+
+
+def _talk(random: Random, evaluation: bool) -> Example:
+    """A longer conversation about different things: what a chat becomes when people try one task after another."""
+    messages: tuple[Message, ...] = ()
+    kinds = ("chat", "chat", "translate", "translate", "spoken", "extract", "summarize")
+    turns = [example(random, random.choice(kinds), evaluation=evaluation) for _ in range(random.randint(2, 7))]
+    for one in turns:
+        said = one.messages if not messages else tuple(each for each in one.messages if each.role != "system")
+        messages += (*said, Message("assistant", one.answer))
+    return Example("talk", messages[:-1], turns[-1].answer)
 
 
 def held_sentence(text: str) -> bool:

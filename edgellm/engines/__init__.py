@@ -22,13 +22,16 @@ def open(name: str, paths: Sequence[str], plan: Plan) -> Engine:  # noqa: A001 -
 
         return scripted.from_environment(context=plan.context, slots=plan.slots)
     if name == "llama_cpp":
-        try:
-            from edgellm.engines.llama_cpp import LlamaCpp
+        from edgellm.engines.devices import low_level
 
-            return LlamaCpp(paths, plan)
-        except ImportError as error:
+        try:
+            low_level()
+        except (ImportError, OSError, RuntimeError) as error:  # not there, or its shared library cannot be loaded
             raise EngineMissing(
                 f"llama-cpp-python cannot be used ({error}). Install it: pip install llama-cpp-python "
                 "(compiles for some minutes), or from conda-forge, where it is prebuilt."
             ) from error
+        from edgellm.engines.llama_cpp import LlamaCpp
+
+        return LlamaCpp(paths, plan)
     raise UsageError(f"unknown engine {name!r}: use llama_cpp or scripted.")

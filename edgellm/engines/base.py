@@ -80,7 +80,8 @@ class Engine(Protocol):
     def keep(self, slot: int, length: int) -> int:
         """Forget all but the first `length` tokens of a slot; returns how many it still holds.
 
-        Fewer than `length` where the model's memory cannot be rolled back (recurrent layers, a pruned sliding window).
+        Fewer than `length` where the model's memory cannot be rolled back (recurrent layers, a pruned sliding window), or
+        where it was lost with a `decode` that failed.
         """
 
     def share(self, source: int, target: int, length: int) -> int:
@@ -94,4 +95,7 @@ class Engine(Protocol):
 
 
 class Stopped(Exception):
-    """`decode` was aborted: slots hold what they held before the call."""
+    """`decode` was aborted: slots hold what they held before the call, or less where the memory cannot be rolled back.
+
+    `keep` tells how much.
+    """

@@ -17,14 +17,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgellm.engines.devices import low_level, symbol
+from edgellm.engines.parameters import context_parameters, model_parameters
+from edgellm.engines.virtual import Card, Virtual, use_only
 from edgellm.errors import DoesNotFit, EngineCrashed, EngineFailed
 from edgellm.plan import Plan, Wish, fit, weighed
 
 if TYPE_CHECKING:
     from edgellm.gguf import Header
-    from edgellm.hardware import Machine
+    from edgellm.hardware import Device, Machine
 
-KV_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 8}  # ggml.h, enum ggml_type
 _TIMEOUT_S = 60.0
 _TRIES = 3
 _SLACK = 1.02  # buffers grow a little with the layers that a tighter estimate admits
@@ -41,12 +42,15 @@ class Bytes(NamedTuple):
     compute_bytes: int
 
 
-def measure(path: str, plan: Plan, timeout_s: float = _TIMEOUT_S) -> list[Bytes]:
+def measure(path: str, plan: Plan, *, imagined: Sequence[Device] = (), timeout_s: float = _TIMEOUT_S) -> list[Bytes]:
     """Ask llama.cpp, in a child process, what a plan would allocate for a file.
 
+    With `imagined` GPUs, these instead of the ones that are here, so that a plan for another machine is as exact.
     Raises EngineFailed when it refuses the file or the plan, and EngineCrashed when it dies or takes too long.
     """
-    question = json.dumps({"path": path, "plan": asdict(plan)})
+    if not sys.platform.startswith("linux"):
+        raise EngineFailed("llama.cpp's dry run can be read on Linux only; plan with the estimate (plan.fit) here.")
+    question = json.dumps({"path": path, "plan": asdict(plan), "imagined": [asdict(device) for device in imagined]})
     command = [sys.executable, "-m", "edgellm.engines.dry_run"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
@@ -71,8 +75,9 @@ Weigh = Callable[[Plan], Sequence[Bytes]]
 def settle(header: Header, machine: Machine, wish: Wish | None = None, *, weigh: Weigh | None = None) -> Plan:
     """Fit, let llama.cpp weigh the plan, and give what the estimate had left over to more layers.
 
-    The numbers of the plan that comes back are llama.cpp's own. `weigh` defaults to `measure` on the header's file.
-    Raises what `fit` and `measure` raise.
+    The numbers of the plan that comes back are llama.cpp's own. `weigh` defaults to `measure` on the header's file, with
+    this machine's GPUs; for others, pass `partial(measure, path, imagined=machine.devices)`. Raises what `fit` and
+    `measure` raise.
     """
     wish = wish or Wish()
     weigh = weigh or partial(measure, header.path)
@@ -92,7 +97,12 @@ def settle(header: Header, machine: Machine, wish: Wish | None = None, *, weigh:
             return exact
         scratch *= max(1.1, seen)
     device = max(plan.devices, key=lambda device: device.used_bytes)
-    raise DoesNotFit("llama.cpp needs more GPU memory than there is.", device.used_bytes, device.free_bytes)
+    raise DoesNotFit(
+        f"{header.name} does not fit on {device.device} by llama.cpp's own count, though {plan.gpu_layers} layers should: "
+        f"{device.free_bytes:,} bytes are free. Ask for fewer gpu_layers or a smaller context.",
+        device.used_bytes,
+        device.free_bytes,
+    )
 
 
 def _weighed(plan: Plan, weigh: Weigh) -> tuple[Plan | None, float]:
@@ -106,50 +116,25 @@ def _weighed(plan: Plan, weigh: Weigh) -> tuple[Plan | None, float]:
     return weighed(plan, measured), max(shares, default=1.0) * _SLACK
 
 
-def model_parameters(lib: Any, plan: Mapping[str, Any], keep: list[Any]) -> Any:
-    """Fill llama_model_params from a plan's fields; `keep` holds what C only points to."""
-    params = lib.llama_model_default_params()
-    params.n_gpu_layers = plan["gpu_layers"]
-    params.use_extra_bufts = False
-    if plan["tensor_split"]:
-        keep.append((ctypes.c_float * lib.llama_max_devices())(*plan["tensor_split"]))
-        params.tensor_split = keep[-1]
-    if plan["tensor_overrides"]:
-        keep.append(_overrides(lib, plan["tensor_overrides"]))
-        params.tensor_buft_overrides = ctypes.cast(keep[-1], ctypes.c_void_p)
-    return params
+def hollow(fetch: Callable[[int, int], bytes], header: Header, path: str) -> str:
+    """Write a file with a model's header and a hole for its weights: enough to measure before anything is downloaded."""
+    with open(path, "wb") as file:
+        file.write(fetch(0, header.data_offset))
+        file.truncate(header.file_bytes)
+    return path
 
 
-def context_parameters(lib: Any, plan: Mapping[str, Any]) -> Any:
-    """Fill llama_context_params from a plan's fields."""
-    params = lib.llama_context_default_params()
-    params.n_ctx, params.n_batch, params.n_ubatch = plan["cells"], plan["batch"], plan["ubatch"]
-    params.n_seq_max, params.kv_unified = plan["slots"], True
-    # One row per slot. The default reserves a row for every token of a batch: 300 MB at a vocabulary of 150k.
-    params.n_outputs_max = plan["slots"]
-    params.n_threads, params.n_threads_batch = plan["threads"], plan["threads_batch"]
-    # Never "auto": where llama.cpp then finds one layer's attention on another device, it turns flash attention off for
-    # all of them, and needs gigabytes for the scores.
-    params.flash_attn_type = int(plan["flash_attention"])
-    params.type_k = params.type_v = KV_TYPES[plan["kv_type"]]
-    params.swa_full, params.op_offload = plan["swa_full"], plan["op_offload"]
-    return params
-
-
-def _overrides(lib: Any, wanted: Sequence[Sequence[str]]) -> Any:
-    """Build llama.cpp's null-terminated list of (tensor pattern, buffer type); only RAM is named here."""
-
-    class Override(ctypes.Structure):  # llama.h, struct llama_model_tensor_buft_override
-        _fields_ = (("pattern", ctypes.c_char_p), ("buffer", ctypes.c_void_p))
-
-    host = symbol(lib, "ggml_backend_cpu_buffer_type", ctypes.c_void_p)()
-    rows = [Override(pattern.encode(), host) for pattern, _ in wanted]
-    return (Override * (len(rows) + 1))(*rows, Override(None, None))
-
-
-def dry_model(lib: Any, path: str, plan: Mapping[str, Any], keep: list[Any]) -> Any:
+def dry_model(
+    lib: Any, path: str, plan: Mapping[str, Any], keep: list[Any], imagined: Sequence[Mapping[str, Any]] = ()
+) -> Any:
     """Open a model without allocating its weights; returns a llama_model pointer."""
     params = model_parameters(lib, plan, keep)
+    if imagined:
+        cards = [
+            Virtual(lib, Card(one["name"], one["total_bytes"], one["alignment_bytes"], one["row_padding"]))
+            for one in imagined
+        ]
+        use_only(params, cards, keep)
     params.no_alloc = True
     params.load_mode = lib.LLAMA_LOAD_MODE_NONE  # no_alloc with a mapped file is an assertion failure
     return lib.llama_model_load_from_file(path.encode(), params)
@@ -202,14 +187,14 @@ def _nodes(address: int | None) -> Iterator[_Node]:
         yield from _nodes(node.right)
 
 
-def look(path: str, plan: Mapping[str, Any]) -> list[Bytes] | str:
+def look(path: str, plan: Mapping[str, Any], imagined: Sequence[Mapping[str, Any]] = ()) -> list[Bytes] | str:
     """Measure here and now: loads C code into this process. Returns a sentence where llama.cpp refuses."""
     lib, keep = low_level(), list[Any]()
     complaints: list[str] = []
     keep.append(lib.llama_log_callback(lambda level, said, _: complaints.append(said.decode()) if level >= 4 else None))
     lib.llama_log_set(keep[0], None)
     lib.llama_backend_init()
-    model = dry_model(lib, path, plan, keep)
+    model = dry_model(lib, path, plan, keep, imagined)
     if not model:
         return f"llama.cpp could not open {path}: {' '.join(complaints).strip()}"
     context = lib.llama_init_from_model(model, context_parameters(lib, plan))
@@ -220,5 +205,5 @@ def look(path: str, plan: Mapping[str, Any]) -> list[Bytes] | str:
 
 if __name__ == "__main__":
     question = json.loads(sys.stdin.read())
-    print(json.dumps(look(question["path"], question["plan"])), flush=True)
+    print(json.dumps(look(**question)), flush=True)
     os._exit(0)  # nothing to free that the end of the process does not free

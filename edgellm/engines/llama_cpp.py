@@ -6,10 +6,11 @@ Runs in the worker's process, on files that passed preflight. It knows tokens an
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
+import os
 import sys
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -18,13 +19,14 @@ import numpy.typing as npt
 
 from edgellm.engines.base import Feed, Logits, Stopped
 from edgellm.engines.devices import low_level
+from edgellm.engines.parameters import context_parameters, model_parameters
 from edgellm.errors import EngineFailed
 from edgellm.plan import Plan
 
-# ggml.h, enum ggml_type
-_KV_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 8}
 # llama.h, enum llama_token_attr
 _CONTROL = 1 << 3
+# C holds only the address of a log callback, and calls it as long as the library is loaded: none may ever be freed.
+_LOGS: list[Any] = []
 
 
 class LlamaVocab:
@@ -92,6 +94,7 @@ class LlamaCpp:
         self._complaints: deque[str] = deque(maxlen=8)
         self._hush()
         lib.llama_backend_init()
+        self._kept: list[Any] = []  # what C only points to
         self._model = self._load(paths, plan)
         self._context = self._open_context(plan)
         self._memory = lib.llama_get_memory(self._context)
@@ -104,14 +107,15 @@ class LlamaCpp:
         self._rolls_back = not (lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model))
         self._open_batch()
         self._arm_stop()
+        self._complaints.clear()  # what was said while loading explains no later failure
 
     def decode(self, feeds: Sequence[Feed]) -> list[Logits]:
         """Append tokens to slots and compute; one (rows, vocabulary) array per feed that asked for logits."""
         wanted = self._fill(feeds)
         status = self._lib.llama_decode(self._context, self._batch)
         if status != 0:
-            for feed in feeds:  # processed micro-batches stay in memory: forget them, so that slots hold what they held
-                self._remove(feed.slot, self._held[feed.slot])
+            for feed in feeds:
+                self._undo(feed.slot)
             if status == 2:
                 self._flag[0] = b"\0"
                 raise Stopped
@@ -132,10 +136,14 @@ class LlamaCpp:
         return self._held[slot]
 
     def share(self, source: int, target: int, length: int) -> int:
-        """Make `target` hold the first `length` tokens of `source`; the cells are shared, not copied."""
+        """Make `target` hold the first `length` tokens of `source`; the cells are shared, not copied.
+
+        Nothing is shared in a cache that forgets what has left the sliding window: it never forgets a cell that two slots
+        share, and is soon full (llama.cpp src/llama-kv-cache.cpp, find_slot: `seq_count == 1`).
+        """
         self._remove(target, 0)
         self._held[target] = 0
-        if length and (length == self._held[source] or self._reaches_back(source, length)):
+        if length and not self._window and (length == self._held[source] or self._rolls_back):
             self._lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
             self._held[target] = length
         return self._held[target]
@@ -155,28 +163,22 @@ class LlamaCpp:
     def _hush(self) -> None:
         """Keep llama.cpp's warnings and errors for our own messages instead of the terminal."""
 
+        complaints = self._complaints
+
         def note(level: int, text: bytes, _: object) -> None:
             if level >= 3 and text.strip():  # ggml.h: GGML_LOG_LEVEL_WARN = 3, ERROR = 4, CONT = 5
-                self._complaints.append(text.decode("utf-8", "replace").strip())
+                complaints.append(text.decode("utf-8", "replace").strip())
 
-        self._log = self._lib.llama_log_callback(note)  # kept: C holds only the address
-        self._lib.llama_log_set(self._log, None)
+        log = self._lib.llama_log_callback(note)
+        self._lib.llama_log_set(log, None)
+        _LOGS.append(log)
 
     def _why(self) -> str:
         return f": {self._complaints[-1]}" if self._complaints else ""
 
     def _load(self, paths: Sequence[str], plan: Plan) -> Any:
-        params = self._lib.llama_model_default_params()
-        params.n_gpu_layers = plan.gpu_layers
-        if plan.tensor_split:
-            self._split = (ctypes.c_float * self._lib.llama_max_devices())(*plan.tensor_split)
-            params.tensor_split = self._split
-        if plan.tensor_overrides:
-            self._overrides = _overrides(self._lib, plan.tensor_overrides)
-            params.tensor_buft_overrides = ctypes.cast(self._overrides, ctypes.c_void_p)
-        # Repacking weights on x86 costs a second copy in memory and seconds of loading; mmap starts at once.
-        params.use_extra_bufts = False
-        names = [path.encode() for path in paths]
+        params = model_parameters(self._lib, asdict(plan), self._kept)
+        names = [os.fsencode(path) for path in paths]
         if len(names) == 1:
             model = self._lib.llama_model_load_from_file(names[0], params)
         else:
@@ -186,19 +188,9 @@ class LlamaCpp:
         return model
 
     def _open_context(self, plan: Plan) -> Any:
-        lib = self._lib
-        params = lib.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = plan.cells, plan.batch, plan.ubatch
-        params.n_seq_max, params.kv_unified = plan.slots, True
-        # One row per slot. The default reserves a row for every token of a batch: 300 MB at a vocabulary of 150k.
-        params.n_outputs_max = plan.slots
-        params.n_threads, params.n_threads_batch = plan.threads, plan.threads_batch
-        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_AUTO if plan.flash_attention else 0
-        params.type_k = params.type_v = _KV_TYPES[plan.kv_type]
-        params.swa_full, params.op_offload = plan.swa_full, plan.op_offload
-        context = lib.llama_init_from_model(self._model, params)
+        context = self._lib.llama_init_from_model(self._model, context_parameters(self._lib, asdict(plan)))
         if not context:
-            lib.llama_model_free(self._model)
+            self._lib.llama_model_free(self._model)
             raise EngineFailed(f"llama.cpp could not make a context of {plan.cells:,} tokens{self._why()}.")
         return context
 
@@ -252,22 +244,18 @@ class LlamaCpp:
     def _remove(self, slot: int, start: int) -> bool:
         return bool(self._lib.llama_memory_seq_rm(self._memory, slot, start, -1))
 
+    def _undo(self, slot: int) -> None:
+        """Forget the micro-batches that a broken-off decode has left, or everything where that cannot be undone."""
+        held = self._held[slot]
+        if self._lib.llama_memory_seq_pos_max(self._memory, slot) < held:
+            return
+        if not (held and self._reaches_back(slot, held) and self._remove(slot, held)):
+            self._remove(slot, 0)
+            self._held[slot] = 0
+
     def _reaches_back(self, slot: int, length: int) -> bool:
         """Say whether position `length` can be continued: recurrent state cannot, nor can a window that has moved on."""
         if not self._rolls_back:
             return False
         oldest = self._lib.llama_memory_seq_pos_min(self._memory, slot)
         return not self._window or bool(oldest <= max(0, length - self._window))
-
-
-def _overrides(lib: Any, wanted: Sequence[tuple[str, str]]) -> Any:
-    """Build llama.cpp's null-terminated list of (tensor pattern, buffer type); only the CPU's buffer type is named here."""
-
-    class Override(ctypes.Structure):  # llama.h, struct llama_model_tensor_buft_override
-        _fields_ = (("pattern", ctypes.c_char_p), ("buft", ctypes.c_void_p))
-
-    find = lib._lib.ggml_backend_cpu_buffer_type
-    find.restype = ctypes.c_void_p
-    host = find()
-    rows = [Override(pattern.encode(), host) for pattern, _ in wanted]
-    return (Override * (len(rows) + 1))(*rows, Override(None, None))

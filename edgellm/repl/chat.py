@@ -84,12 +84,12 @@ class Chat:
         """Tokens that prompt and answer may have together."""
         return self.model.plan.context
 
-    def send(self, text: str) -> None:
-        """Ask something, with the attached files, and show the answer."""
+    def send(self, text: str, *, instead: int = 0) -> None:
+        """Ask something, with the attached files, and show the answer; it may replace the last turns."""
         if not text.strip() and not self.attached:
             return
         parts = [_enclosed(name, content) for name, content in self.attached.items()]
-        self.transcript.ask("\n\n".join([*parts, text] if text.strip() else parts))
+        self.transcript.ask("\n\n".join([*parts, text] if text.strip() else parts), instead=instead)
         self.attached.clear()
         self.attend()
 
@@ -113,7 +113,7 @@ class Chat:
         head = [Message("system", self.system)] if self.system else []
         turns = [
             message
-            for turn in self.transcript.turns[self.skipped :]
+            for turn in self.transcript.past[self.skipped :]
             for message in (Message("user", turn.user), Message("assistant", spoken(turn.assistant)))
         ]
         pending = self.transcript.pending
@@ -171,10 +171,9 @@ class Chat:
         model = self.model
         with Brake() as brake:
             try:
-                with brake.on(), self.screen.busy("starting the engine"):
+                with self.screen.busy("starting the engine"), brake.on():
                     stream = model.stream(self.messages(), sampling=self.sampling)
-                with brake.on():
-                    self._show(stream)
+                self._show(stream, brake)
             except KeyboardInterrupt:
                 interrupted = True
             except PromptTooLong as error:
@@ -188,16 +187,17 @@ class Chat:
             raise KeyboardInterrupt
         return None
 
-    def _show(self, stream: Stream) -> None:
+    def _show(self, stream: Stream, brake: Brake) -> None:
         tokens = self.estimate(self.transcript.pending or "")
-        with self.screen.busy(f"reading about {tokens:,} tokens" if tokens >= _LONG else "reading"):
-            first = next(stream, None)
-        if first is None:
+        with self.screen.busy(f"reading about {tokens:,} tokens" if tokens >= _LONG else "reading"), brake.on():
+            piece = next(stream, None)
+        if piece is None:
             return
         with self.screen.answer() as page:
-            page.push(first)
-            for piece in stream:
+            while piece is not None:
                 page.push(piece)
+                with brake.on():
+                    piece = next(stream, None)
 
     def _keep(self, text: str, reply: Reply | None, failure: EdgeError | None) -> None:
         if reply is None and not text.strip():
@@ -205,6 +205,9 @@ class Chat:
                 self.screen.fail(f"{failure} Your message was not answered: /retry sends it again, /edit changes it.")
             else:
                 self.screen.note("stopped before a word was said: /retry sends your message again, /edit changes it.")
+            return
+        if failure and self.transcript.instead:
+            self.screen.fail(f"{failure} The earlier answer stays; /retry asks again.")
             return
         question = self.transcript.pending or ""
         if reply:
@@ -262,7 +265,7 @@ class Chat:
 
     def _drop(self, at_least: int = 0) -> bool:
         """Leave out the oldest turns until question and answer have room; says so, and whether it dropped any."""
-        turns, before = len(self.transcript.turns), self.skipped
+        turns, before = len(self.transcript.past), self.skipped
         room = (self.context - min(self.sampling.max_tokens, self.context // 4)) / self.rate
         size = _bytes(self.messages())
         while self.skipped < turns and (self.skipped - before < at_least or size > room):

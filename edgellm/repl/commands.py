@@ -49,10 +49,7 @@ def _retry(chat: Chat, argument: str) -> None:  # noqa: ARG001
     if transcript.pending is None:
         if not transcript.turns:
             raise UsageError("there is nothing to answer again: ask something first.")
-        question = transcript.turns[-1].user
-        transcript.undo()
-        chat.changed()
-        transcript.ask(question)
+        transcript.ask(transcript.turns[-1].user, instead=1)
     if chat.sampling.temperature == 0 or chat.sampling.seed is not None:
         chat.screen.note("temperature 0 or a fixed seed: expect the same answer, /set changes that.")
     chat.attend()
@@ -68,10 +65,7 @@ def _edit(chat: Chat, argument: str) -> None:
     if not text.strip():
         chat.screen.note("nothing was changed.")
         return
-    if transcript.pending is None:
-        transcript.undo()
-        chat.changed()
-    chat.send(text)
+    chat.send(text, instead=1 if transcript.pending is None else transcript.instead)
 
 
 @command("undo", "[N]", "take back the last question and its answer, or the last N")

@@ -87,10 +87,11 @@ class Loading:
 
 
 class Brake:
-    """Ctrl-C while an answer runs: raises KeyboardInterrupt once, inside `on`, and never while anything is saved."""
+    """Ctrl-C while an answer runs: raises KeyboardInterrupt inside `on`, never in the middle of printing or saving."""
 
     def __init__(self) -> None:
         self._armed = False
+        self._pulled = False
         self._ours = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> Brake:
@@ -106,14 +107,17 @@ class Brake:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Let Ctrl-C through."""
+        """Let Ctrl-C through, also one that came a moment before."""
         self._armed = True
         try:
+            if self._pulled:
+                raise KeyboardInterrupt
             yield
         finally:
-            self._armed = False
+            self._armed = self._pulled = False
 
     def _pull(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the shape of a signal handler
         if self._armed:
             self._armed = False
             raise KeyboardInterrupt
+        self._pulled = True

@@ -61,6 +61,7 @@ class Transcript:
         self.system: str | None = None
         self.turns: list[Turn] = []
         self.pending: str | None = None  # asked, and not answered
+        self.instead = 0  # how many of the last turns the answer to it will replace
         self._folder = folder
         self._warn = warn
         self._size = 0  # bytes of our file; 0 before it exists
@@ -75,9 +76,17 @@ class Transcript:
         """Something of this conversation is on the disk."""
         return self._size > 0
 
-    def ask(self, text: str) -> None:
-        """Note a question, before it is answered; it replaces one that never was."""
-        self._note({"ask": text, "at": _now()})
+    @property
+    def past(self) -> list[Turn]:
+        """The turns before the pending question: those that its answer will not replace."""
+        return self.turns[: len(self.turns) - self.instead]
+
+    def ask(self, text: str, *, instead: int = 0) -> None:
+        """Note a question, before it is answered; it takes the place of one that never was.
+
+        Its answer will replace the last `instead` turns, which are kept until it is there.
+        """
+        self._note({"ask": text, "instead": instead, "at": _now()})
 
     def answer(self, turn: Turn) -> None:
         """Note the answer to the pending question."""
@@ -179,7 +188,7 @@ class Transcript:
             facts = {"finish": turn.finish, "prompt_tokens": turn.prompt_tokens, "tokens": turn.tokens}
             yield {"answer": turn.assistant, **facts, "model": turn.model}
         if self.pending is not None:
-            yield {"ask": self.pending}
+            yield {"ask": self.pending, "instead": self.instead}
 
     def _apply(self, record: Record) -> None:
         """Change the state as a record says. Raises ValueError for a record that says nothing known here."""
@@ -189,13 +198,13 @@ class Transcript:
             case {"system": str() | None as system}:
                 self.system = system
             case {"ask": str(text)}:
-                self.pending = text
+                self.pending, self.instead = text, min(_count(record, "instead"), len(self.turns))
             case {"answer": str(text)} if self.pending is not None:
-                self.turns.append(Turn(self.pending, text, *_facts(record)))
-                self.pending = None
+                self.turns = [*self.past, Turn(self.pending, text, *_facts(record))]
+                self.pending, self.instead = None, 0
             case {"undo": int(count)} if 0 < count <= len(self.turns):
                 del self.turns[-count:]
-                self.pending = None
+                self.pending, self.instead = None, 0
             case _:
                 raise ValueError("not a known record")
 
@@ -335,11 +344,13 @@ def _parsed(line: bytes) -> Record | None:
 
 
 def _facts(record: Record) -> tuple[str, int, int, str]:
-    def number(name: str) -> int:
-        value = record.get(name)
-        return value if isinstance(value, int) else 0
+    counts = _count(record, "prompt_tokens"), _count(record, "tokens")
+    return str(record.get("finish", "stop")), *counts, str(record.get("model", ""))
 
-    return str(record.get("finish", "stop")), number("prompt_tokens"), number("tokens"), str(record.get("model", ""))
+
+def _count(record: Record, name: str) -> int:
+    value = record.get(name)
+    return max(0, value) if isinstance(value, int) else 0
 
 
 def _line(record: Record) -> bytes:

@@ -6,9 +6,10 @@ Knows how to read the short form of a schema and how to ask; enforcing it while 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from edgellm.errors import EmptyText, InvalidOutput, TruncatedOutput, UsageError
 from edgellm.prompt import Message, Prompt, Reply, Task
@@ -92,16 +93,26 @@ def read(reply: Reply, schema: Schema) -> Any:
         )
     import jsonschema
 
+    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
-        value = json.loads(reply.text)
-        jsonschema.Draft202012Validator(schema).validate(value)
-    except json.JSONDecodeError as error:
-        raise InvalidOutput(f"the answer is not JSON: {error}.", reply.text) from error
+        value = json.loads(reply.text, parse_constant=_refuse, parse_float=_finite)
+        kind(schema).validate(value)
     except jsonschema.ValidationError as error:
         raise InvalidOutput(
             f"the answer breaks the schema at {error.json_path}: {error.message}.", reply.text
         ) from error
+    except ValueError as error:  # not JSON, a number too long for Python, or one that is not finite
+        raise InvalidOutput(f"the answer is not JSON: {error}.", reply.text) from error
     return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse(text)
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"{text[:40]} is not a finite number")
 
 
 def dump(value: Any) -> str:
@@ -112,16 +123,17 @@ def dump(value: Any) -> str:
 def _question(text: str, schema: Schema) -> str:
     wanted, nullable = _wanted(schema)
     hint = " Use null for what the text does not say." if nullable else ""
-    return f"Extract these fields from the text as JSON: {wanted}.{hint}\n\nText: {text.strip()}"
+    return f"Extract {wanted}.{hint}\n\nText: {text.strip()}"
 
 
 def _wanted(schema: Schema) -> tuple[str, bool]:
     """Name the wanted fields in one line, or show the whole schema when it is not a flat object."""
     properties = schema.get("properties")
     if schema.get("type") != "object" or not properties or not all(map(_flat, properties.values())):
-        return f"as described by this JSON Schema: {dump(schema)}", "null" in dump(schema)
+        return f"JSON from the text that obeys this JSON Schema: {dump(schema)}", "null" in dump(schema)
     nullable = any("null" in _kinds(one) for one in properties.values())
-    return ", ".join(name + _note(one) for name, one in properties.items()), nullable
+    fields = ", ".join(name + _note(one) for name, one in properties.items())
+    return f"these fields from the text as JSON: {fields}", nullable
 
 
 def _flat(one: Schema) -> bool:

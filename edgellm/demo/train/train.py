@@ -5,7 +5,7 @@ The learning rate is flat and falls to zero at the end, by the clock: the same c
 
 from __future__ import annotations
 
-import math
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +25,12 @@ class Plan:
 
     seed: int = 1
     minutes: float = 60.0
-    decay: float = 0.35  # the share of the time in which the rate falls to zero
+    decay: float = 0.5  # the share of the time in which the rate falls to zero
     rate: float = 3e-3
     warm_steps: int = 40
-    tokens: int = 4096  # of one micro-batch
+    tokens: int = 3072  # of one micro-batch
     micro_batches: int = 2
-    longest: int = 512
+    longest: int = 1024
     save_s: float = 120.0
     average: float = 0.99  # of the running mean of weights that checkpoints carry
 
@@ -39,7 +39,8 @@ def number_type() -> torch.dtype:
     """bfloat16 where the machine has matrix units for it, else float32."""
     if torch.cuda.is_available():
         return torch.bfloat16
-    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+    fast = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return torch.bfloat16 if fast() else torch.float32
 
 
 def train(folder: Path, tokenizer: Tokenizer, shape: Shape, plan: Plan, *, start: Path | None = None) -> Path:
@@ -47,22 +48,31 @@ def train(folder: Path, tokenizer: Tokenizer, shape: Shape, plan: Plan, *, start
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = Llama(shape)
     structured_start(net, plan.seed)
+    net.to(device)
     optimizer = Optimizer(net)
     seen = 0
     if start is not None:
-        saved = torch.load(start, weights_only=True)
+        saved = torch.load(start, weights_only=True, map_location=device)
         net.load_state_dict(saved["weights"])
         optimizer.restore(saved["optimizer"])
         seen = saved["tokens"]
-    net.to(device)
     net.type = number_type()
     mean = {name: each.detach().clone() for name, each in net.named_parameters()}
-    if device.type == "cpu":
+    if device.type == "cpu" and shutil.which("g++"):
         net.compile()
     return _loop(folder, net, optimizer, mean, tokenizer, plan, seen, device)
 
 
-def _loop(folder, net, optimizer, mean, tokenizer, plan, seen, device) -> Path:
+def _loop(
+    folder: Path,
+    net: Llama,
+    optimizer: Optimizer,
+    mean: dict[str, torch.Tensor],
+    tokenizer: Tokenizer,
+    plan: Plan,
+    seen: int,
+    device: torch.device,
+) -> Path:
     stream = data.batches(tokenizer, plan.seed * 7919 + optimizer.steps, tokens=plan.tokens, longest=plan.longest)
     began = saved_at = time.monotonic()
     total, count, first = 0.0, 0, optimizer.steps
@@ -115,7 +125,3 @@ def _save(path: Path, net: Llama, optimizer: Optimizer, mean: dict[str, torch.Te
     part = path.with_suffix(".part")
     torch.save(state, part)
     part.replace(path)
-
-
-def _is_finite(value: float) -> bool:
-    return math.isfinite(value)

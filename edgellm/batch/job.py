@@ -1,0 +1,159 @@
+"""What is done with every row: one of the tasks with its options, checked before a model is opened.
+
+Turns a row into a Task, and itself into the facts that another run must share to go on with the same output.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal, TypeAlias, get_args
+
+from edgellm.batch import openai
+from edgellm.batch.row import Row
+from edgellm.errors import EmptyText, RowUnreadable, UsageError
+from edgellm.prompt import Message, Prompt, Task
+from edgellm.sampling import Sampling
+from edgellm.tasks import extract as extraction
+from edgellm.tasks import summarize as summaries
+from edgellm.tasks import translate as translation
+
+TaskName: TypeAlias = Literal["translate", "summarize", "extract", "chat"]
+
+# Without a temperature, so that a row has one answer whenever it is asked.
+DEFAULTS: dict[TaskName, Sampling] = {
+    "translate": translation.GREEDY,
+    "summarize": summaries.GREEDY,
+    "extract": extraction.GREEDY,
+    "chat": Sampling(temperature=0.0),
+}
+"""How each task samples unless told otherwise."""
+
+_OPTIONS: dict[TaskName, set[str]] = {
+    "translate": {"to", "source"},
+    "summarize": {"sentences", "words"},
+    "extract": {"schema", "examples"},
+    "chat": {"system"},
+}
+_NEEDED: dict[TaskName, str] = {"translate": "to", "extract": "schema"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One task with its options. Raises UsageError for options that its task does not have, or cannot obey."""
+
+    task: TaskName
+    to: str | None = None
+    source: str | None = None
+    sentences: int | None = None
+    words: int | None = None
+    schema: Mapping[str, Any] | None = None
+    examples: Sequence[tuple[str, Any]] = ()
+    system: str | None = None
+    sampling: Sampling | None = None  # None is the task's own
+    text_column: str = "text"
+
+    def __post_init__(self) -> None:
+        if self.task not in get_args(TaskName):
+            raise UsageError(f"a batch is one of {', '.join(get_args(TaskName))}, not {self.task!r}.")
+        for name in {"to", "source", "sentences", "words", "schema", "examples", "system"} - _OPTIONS[self.task]:
+            if getattr(self, name):
+                raise UsageError(f"{name} is no option of {self.task}: that has {_list(_OPTIONS[self.task])}.")
+        needed = _NEEDED.get(self.task)
+        if needed and getattr(self, needed) is None:
+            raise UsageError(f"{self.task} needs {needed}.")
+        self._wording()  # refuses a language that nobody knows
+
+    @property
+    def chosen(self) -> Sampling:
+        """How it samples: as told, or as the task does."""
+        return self.sampling or DEFAULTS[self.task]
+
+    def finds_text(self, row: Row) -> bool:
+        """Whether a row has anything that one could ask about."""
+        asks = openai.is_line(row.values) or (self.task == "chat" and "messages" in row.values)
+        return asks or self.text_column in row.values
+
+    def ask(self, row: Row) -> Task[Any]:
+        """Begin the conversation about one row; what is wrong with it is raised when the conversation begins."""
+        if row.error:
+            raise row.error
+        if openai.is_line(row.values):
+            if self.task != "chat":
+                raise RowUnreadable(f"an OpenAI line asks for a chat, not to {self.task}: use `edgellm batch chat`.")
+            return (yield from _chat(self._led(openai.read(row.values, self.chosen))))
+        if self.task == "chat":
+            return (yield from _chat(self._led(self._prompt(row.values))))
+        return (yield from self._task(self._text(row.values)))
+
+    def facts(self) -> dict[str, Any]:
+        """Everything of this job that shapes an output: names and plain values."""
+        told = {name: getattr(self, name) for name in sorted(_OPTIONS[self.task] - {"examples"})}
+        return {
+            "task": self.task,
+            **{name: value for name, value in told.items() if value is not None},
+            "text_column": self.text_column,
+            "sampling": json.loads(json.dumps(dataclasses.asdict(self.chosen))),
+            "wording": sha256(self._wording().encode(errors="replace")).hexdigest()[:16],
+            "edgellm": _major(),
+        }
+
+    def _wording(self) -> str:
+        """What would be said about some text: how the task is put, the examples and the options, all in one."""
+        prompts = next(self.ask(Row(id=0, values={self.text_column: "A text."})))
+        return repr([(prompt.messages, prompt.schema) for prompt in prompts])
+
+    def _task(self, text: str) -> Task[Any]:
+        sampling = self.chosen
+        if self.task == "translate":
+            return translation.translate(text, self.to or "", self.source, sampling=sampling)
+        if self.task == "summarize":
+            return summaries.summarize(text, sentences=self.sentences, words=self.words, sampling=sampling)
+        return extraction.extract(text, self.schema or {}, examples=self.examples, sampling=sampling)
+
+    def _prompt(self, values: Mapping[str, Any]) -> Prompt:
+        if "messages" in values and self.text_column not in values:
+            return Prompt(messages=openai.messages(values["messages"]), sampling=self.chosen)
+        text = self._text(values)
+        if not text.strip():
+            raise EmptyText("there is no text to answer.")
+        return Prompt(messages=(Message("user", text),), sampling=self.chosen)
+
+    def _led(self, prompt: Prompt) -> Prompt:
+        """Put the system prompt before messages that have none."""
+        if self.system is None or prompt.messages[0].role == "system":
+            return prompt
+        return dataclasses.replace(prompt, messages=(Message("system", self.system), *prompt.messages))
+
+    def _text(self, values: Mapping[str, Any]) -> str:
+        if self.text_column not in values:
+            raise RowUnreadable(
+                f"there is no column {self.text_column!r}, only {', '.join(map(str, values)) or 'none'}."
+            )
+        text = values[self.text_column]
+        if not isinstance(text, str):
+            raise RowUnreadable(f"column {self.text_column!r} holds {json.dumps(text, default=repr)[:40]}, not a text.")
+        return text
+
+
+def _chat(prompt: Prompt) -> Task[str]:
+    [reply] = yield [prompt]
+    if prompt.schema is not None:
+        extraction.read(reply, prompt.schema)
+    return reply.text
+
+
+def _major() -> str:
+    """The part of the version that changes when answers may."""
+    try:
+        return version("edgellm").split(".")[0]
+    except PackageNotFoundError:  # run from a folder
+        return "unknown"
+
+
+def _list(names: set[str]) -> str:
+    return " and ".join(sorted(names))
