@@ -161,6 +161,28 @@ def test_bad_schemas_are_refused_with_the_place(tmp_path: Path) -> None:
     assert "/properties/a" in done.stderr
 
 
+def test_schema_and_example_files_are_read_with_care(tmp_path: Path) -> None:
+    def complaint(option: str, text: str) -> str:
+        path = tmp_path / "given"
+        path.write_text(text)
+        fields = ["--fields", "a"] if option == "--examples" else []
+        refused = CliRunner().invoke(edgellm, ["extract", "x", *fields, option, str(path)]).exception
+        assert isinstance(refused, UsageError)
+        return str(refused)
+
+    assert "nested too deeply" in complaint("--schema", "[" * 200_000)
+    assert "line 2 is not JSON" in complaint("--examples", '{"input": "a\u2028b\u0085", "output": 1}\n{')
+    assert "line 1: need" in complaint("--examples", '{"input": 3, "output": 1}')
+    assert "line 1: need" in complaint("--examples", '["input", "output"]')
+
+
+def test_an_answer_that_was_cut_says_so_on_stderr(script: Any) -> None:
+    script(otherwise="one two three")
+    done = run("run", "hi", "--max-tokens", "3", "--engine", "scripted", "-m", "demo")
+    assert (done.returncode, done.stdout) == (0, "one\n")
+    assert "cut after 3 tokens: raise --max-tokens" in done.stderr
+
+
 def test_text_comes_from_argument_file_or_pipe(script: Any, tmp_path: Path) -> None:
     script(rules=[{"when": "bonjour", "say": "it was there"}], otherwise="it was not there")
     (tmp_path / "text.txt").write_bytes("\ufeffbonjour".encode())
@@ -221,6 +243,17 @@ class TestUnfriendlySurroundings:
         said = child.communicate(timeout=60)[1]
         assert child.returncode == 1
         assert said == "edgellm: the output was closed before everything was written.\n"
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+    def test_a_full_disk_is_one_sentence(self, script: Any) -> None:
+        script(otherwise="words")
+        for verb in ("run", "summarize"):
+            command = f"exec {sys.executable} -m edgellm {verb} hi --engine scripted -m demo >/dev/full"
+            done = subprocess.run(
+                ["sh", "-c", command], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60
+            )
+            assert done.returncode == 1
+            assert done.stderr == "edgellm: [Errno 28] No space left on device.\n"
 
     def test_ctrl_c_stops_with_130_and_leaves_no_child(self, script: Any) -> None:
         script(otherwise="never ending " * 1000, step_s=0.02)

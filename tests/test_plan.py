@@ -220,7 +220,7 @@ def test_experts_stay_in_ram_before_anything_else() -> None:
     patterns = [pattern for pattern, _ in made.tensor_overrides]
     assert patterns
     assert all("exps" in pattern for pattern in patterns)
-    assert "experts, of which a token uses few" in text(made)
+    assert "experts, as a token uses few of them" in text(made)
 
 
 def test_a_gpu_too_small_for_a_mixtures_attention_gets_some_layers_without_experts() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgellm.errors import EmptyText, InvalidOutput, TruncatedOutput, UsageError
+from edgellm.errors import EmptyText, InvalidOutput, SchemaUnsupported, TruncatedOutput, UsageError
 from edgellm.prompt import Prompt, Reply
 from edgellm.tasks import extract, summarize, translate
 
@@ -193,3 +193,50 @@ def test_summary_asks_for_the_length_it_was_given() -> None:
 def test_impossible_summary_lengths_are_refused(sentences: int | None, words: int | None) -> None:
     with pytest.raises(UsageError):
         summarize.ask("t", sentences=sentences, words=words)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"a": True}},
+        {"type": "object", "properties": [1]},
+        {"type": "object", "properties": {"a": {"type": 3}}},
+        {"type": "object", "properties": {"a": {"enum": 3}}},
+        {"type": "object", "properties": {"a": {"type": "array", "items": [{}]}}},
+    ],
+)
+def test_a_schema_that_is_no_flat_object_is_shown_whole(schema: Any) -> None:
+    assert json.dumps(schema) in question(extract.ask("t", schema))
+
+
+def test_what_is_no_schema_is_refused() -> None:
+    with pytest.raises(SchemaUnsupported, match="not list"):
+        extract.ask("t", [])  # type: ignore[arg-type]
+
+
+def test_an_older_draft_is_validated_by_its_own_rules() -> None:
+    schema = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "items": [{"type": "string"}, {"type": "integer"}],
+        "additionalItems": False,
+    }
+    assert extract.read(reply('["a", 1]'), schema) == ["a", 1]
+    with pytest.raises(InvalidOutput, match="breaks the schema"):
+        extract.read(reply('["a", "b"]'), schema)
+
+
+@pytest.mark.parametrize(
+    ("text", "schema", "why"),
+    [
+        ('"A"', {"pattern": r"^\p{Lu}"}, "bad escape"),
+        ('["a"]', {"items": [{"type": "string"}]}, "AttributeError"),
+        ("1", {"$ref": "#/nowhere"}, "nowhere"),
+        ("[" * 400 + "]" * 400, {"items": {"$ref": "#"}}, "RecursionError"),
+        ("[" * 90_000 + "]" * 90_000, {}, "RecursionError"),
+    ],
+    ids=["pattern", "draft", "reference", "deep", "deeper"],
+)
+def test_an_answer_that_cannot_be_checked_is_invalid_output(text: str, schema: Any, why: str) -> None:
+    with pytest.raises(InvalidOutput, match=f"cannot be checked.*{why}") as error:
+        extract.read(reply(text), schema)
+    assert error.value.text == text

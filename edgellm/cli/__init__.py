@@ -22,6 +22,7 @@ VERBS = {
     "translate": "tasks",
     "summarize": "tasks",
     "extract": "tasks",
+    "batch": "batch",
     "models": "models",
     "show": "models",
     "pull": "models",
@@ -75,8 +76,10 @@ def main() -> None:
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
-    except (OSError, ValueError):
+    except BrokenPipeError:
         code = code or _complain(_CLOSED)
+    except (OSError, ValueError) as error:
+        code = code or _complain(f"{error}.")
     # The interpreter would flush again on its way out, and complain again about a pipe that is closed.
     if code and sys.stdout is not None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives until the process ends
@@ -101,6 +104,8 @@ def _run() -> int:
         return _complain(str(error), 2 if isinstance(error, UsageError) else 1)
     except (BrokenPipeError, SystemExit):  # click turns a broken pipe into an exit
         return _complain(_CLOSED)
+    except OSError as error:
+        return _complain(f"{error}.")
 
 
 def _complain(sentence: str, code: int = 1) -> int:

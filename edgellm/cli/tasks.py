@@ -47,6 +47,10 @@ def run(prompt: str, system: str | None, as_json: bool, sampling: Sampling, **lo
                 _answer(stream.reply.text, True, model, stream.reply.total_s)
             else:
                 _show(stream)
+        if stream.reply.finish == "length":
+            click.echo(
+                f"The answer was cut after {stream.reply.tokens} tokens: raise --max-tokens or --context.", err=True
+            )
 
 
 @click.command()
@@ -167,23 +171,24 @@ def _show(pieces: Any) -> None:
 
 def _schema(path: Path | None) -> Any:
     assert path
-    try:
-        return json.loads(read_file(path))
-    except ValueError as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"{path} is not JSON: {error}.") from error
+    return _parsed(read_file(path), str(path))
 
 
 def _examples(path: Path) -> list[tuple[str, Any]]:
     found = []
-    for number, line in enumerate(read_file(path).splitlines(), 1):
+    for number, line in enumerate(read_file(path).split("\n"), 1):
         if line.strip():
-            try:
-                row = json.loads(line)
-                found.append((row["input"], row["output"]))
-            except (ValueError, KeyError, TypeError) as error:
-                raise UsageError(
-                    f'{path}, line {number}: need {{"input": text, "output": value}} ({error!r}).'
-                ) from error
+            row = _parsed(line, f"{path}, line {number}")
+            if not isinstance(row, dict) or not isinstance(row.get("input"), str) or "output" not in row:
+                raise UsageError(f'{path}, line {number}: need {{"input": text, "output": value}}.')
+            found.append((row["input"], row["output"]))
     return found
+
+
+def _parsed(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{name} is not JSON: {error}.") from error
+    except RecursionError as error:
+        raise UsageError(f"{name} is nested too deeply.") from error

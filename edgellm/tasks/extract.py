@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from edgellm.errors import EmptyText, InvalidOutput, TruncatedOutput, UsageError
+from edgellm.errors import EmptyText, InvalidOutput, SchemaUnsupported, TruncatedOutput, UsageError
 from edgellm.prompt import Message, Prompt, Reply, Task
 from edgellm.sampling import Sampling
 
@@ -64,6 +64,8 @@ def fields(short: str) -> dict[str, Any]:
 
 def ask(text: str, schema: Schema, *, examples: Sequence[tuple[str, Any]] = (), sampling: Sampling = GREEDY) -> Prompt:
     """Build the prompt: the wanted keys in schema order, earlier examples as turns, the text last."""
+    if not isinstance(schema, Mapping):
+        raise SchemaUnsupported(f"a JSON Schema is an object, not {type(schema).__name__}.")
     turns = [
         message
         for given, wanted in examples
@@ -89,7 +91,8 @@ def read(reply: Reply, schema: Schema) -> Any:
     """Parse and validate a finished answer, always: enforcement while decoding is not proof."""
     if reply.finish != "stop":
         raise TruncatedOutput(
-            f"the answer was cut after {reply.tokens} tokens, inside the JSON: raise --max-tokens.", reply.text
+            f"the answer was cut after {reply.tokens} tokens, inside the JSON: raise --max-tokens or --context.",
+            reply.text,
         )
     import jsonschema
 
@@ -103,6 +106,12 @@ def read(reply: Reply, schema: Schema) -> Any:
         ) from error
     except ValueError as error:  # not JSON, a number too long for Python, or one that is not finite
         raise InvalidOutput(f"the answer is not JSON: {error}.", reply.text) from error
+    except (
+        Exception
+    ) as error:  # a pattern that Python's re cannot read, a keyword's form of another draft, too deep a value
+        raise InvalidOutput(
+            f"the answer cannot be checked against the schema ({type(error).__name__}: {error}).", reply.text
+        ) from error
     return value
 
 
@@ -129,14 +138,17 @@ def _question(text: str, schema: Schema) -> str:
 def _wanted(schema: Schema) -> tuple[str, bool]:
     """Name the wanted fields in one line, or show the whole schema when it is not a flat object."""
     properties = schema.get("properties")
-    if schema.get("type") != "object" or not properties or not all(map(_flat, properties.values())):
+    listed = schema.get("type") == "object" and isinstance(properties, Mapping) and properties
+    if not listed or not all(map(_flat, properties.values())):
         return f"JSON from the text that obeys this JSON Schema: {dump(schema)}", "null" in dump(schema)
     nullable = any("null" in _kinds(one) for one in properties.values())
-    fields = ", ".join(name + _note(one) for name, one in properties.items())
+    fields = ", ".join(f"{name}{_note(one)}" for name, one in properties.items())
     return f"these fields from the text as JSON: {fields}", nullable
 
 
-def _flat(one: Schema) -> bool:
+def _flat(one: Any) -> bool:
+    if not isinstance(one, Mapping) or not isinstance(one.get("enum", []), list | tuple):
+        return False
     items = one.get("items", {})
     return (
         bool(_kinds(one)) and "object" not in _kinds(one) and isinstance(items, Mapping) and (not items or _flat(items))
@@ -145,7 +157,7 @@ def _flat(one: Schema) -> bool:
 
 def _kinds(one: Schema) -> list[str]:
     kind = one.get("type", "string" if "enum" in one else [])
-    return [kind] if isinstance(kind, str) else list(kind)
+    return [kind] if isinstance(kind, str) else list(kind) if isinstance(kind, list | tuple) else []
 
 
 def _note(one: Schema) -> str:

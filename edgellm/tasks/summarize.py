@@ -36,5 +36,7 @@ def summarize(
         raise EmptyText("there is no text to summarize.")
     [reply] = yield [ask(text, sentences=sentences, words=words, sampling=sampling)]
     if reply.finish != "stop":
-        raise TruncatedOutput(f"the summary was cut after {reply.tokens} tokens: raise --max-tokens.", reply.text)
+        raise TruncatedOutput(
+            f"the summary was cut after {reply.tokens} tokens: raise --max-tokens or --context.", reply.text
+        )
     return reply.text.strip()

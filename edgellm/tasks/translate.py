@@ -89,5 +89,7 @@ def translate(text: str, to: str, source: str | None = None, *, sampling: Sampli
         raise EmptyText("there is no text to translate.")
     [reply] = yield [ask(text, to, source, sampling=sampling)]
     if reply.finish != "stop":
-        raise TruncatedOutput(f"the translation was cut after {reply.tokens} tokens: raise --max-tokens.", reply.text)
+        raise TruncatedOutput(
+            f"the translation was cut after {reply.tokens} tokens: raise --max-tokens or --context.", reply.text
+        )
     return reply.text.strip()
