@@ -20,7 +20,7 @@ from edgellm.prompt import Event, Finish, Reply
 from edgellm.sampling import Sampling, choose, generator
 from edgellm.text import TextStream
 
-# A newcomer waits for a running prefill when at least this many tokens of it can be had for nothing.
+# Fewer computed tokens than this are not worth waiting for, or keeping.
 _WORTH_WAITING = 32
 
 
@@ -115,9 +115,10 @@ class Loop:
             return []
         try:
             rows = iter(self._engine.decode(feeds))
-        except Stopped:
+        except Stopped as stopped:
             for sequence in moved:
-                self._feed_again(sequence)
+                if sequence.slot in stopped.lost:
+                    self._feed_again(sequence)
             return []
         except EdgeError as error:
             return [self._fail(sequence, error) for sequence in moved]
@@ -130,11 +131,9 @@ class Loop:
         return events
 
     def _feed_again(self, sequence: Sequence) -> None:
-        """Put back into `pending` what a slot has lost with an aborted decode: recurrent state cannot be rolled back."""
-        held = self._held[sequence.slot]
-        kept = self._engine.keep(sequence.slot, len(held))
-        sequence.pending[:0] = held[kept:]
-        del held[kept:]
+        """Put back into `pending` what its slot has lost."""
+        sequence.pending[:0] = self._held[sequence.slot]
+        self._held[sequence.slot] = []
 
     def _feeds(self) -> tuple[list[Feed], list[Sequence]]:
         """Give every running sequence its part of this step: those that answer first, then prefill with what is left."""
@@ -175,13 +174,13 @@ class Loop:
         return True
 
     def _place(self, sequence: Sequence) -> None:
-        """Put a sequence into the free slot that makes its prefill shortest."""
+        """Put a sequence into a free slot, with the longest prefix that any slot holds, where the least is forgotten."""
         limit = len(sequence.prompt) - 1  # one token must be computed, for its logits
         common = [min(_common(sequence.prompt, held), limit) for held in self._held]
         busy = {one.slot for one in self._running}
         free = [slot for slot in range(self._engine.slots) if slot not in busy]
         source = max(range(self._engine.slots), key=lambda slot: common[slot])
-        slot = max(free, key=lambda one: (common[one], not self._held[one], -self._used[one]))
+        slot = min(free, key=lambda one: (self._lost(one, common[one]), -common[one], self._used[one]))
         if common[slot] >= common[source]:
             kept = self._engine.keep(slot, common[slot])
         else:
@@ -190,6 +189,11 @@ class Loop:
         sequence.slot, sequence.shared, sequence.pending = slot, kept, sequence.prompt[kept:]
         self._running.append(sequence)
         self._make_room(busy | {slot})
+
+    def _lost(self, slot: int, kept: int) -> int:
+        """Tokens that a slot would forget: a conversation waits for its next turn, a few last tokens do not matter."""
+        lost = len(self._held[slot]) - kept
+        return lost if lost >= _WORTH_WAITING else 0
 
     def _make_room(self, busy: set[int]) -> None:
         """Forget what idle slots hold, the longest unused first, until every running answer has its cells."""
@@ -249,6 +253,8 @@ class Loop:
 
     def _end(self, sequence: Sequence, finish: Finish) -> Event:
         rest = sequence.text.finish()
+        if finish == "length" and sequence.text.stopped:  # a stop text that was complete, but perhaps not the first
+            finish = "stop"
         sequence.said.append(rest)
         self._release(sequence)
         return Event(sequence.id, rest, reply=sequence.reply(finish))

@@ -40,6 +40,7 @@ def load(
     slots: int = 4,
     threads: int | None = None,
     engine: Literal["auto", "llama_cpp", "scripted"] = "auto",
+    template: str | None = None,
     offline: bool = False,
     in_process: bool = False,
     progress: source.Progress | None = None,
@@ -47,7 +48,8 @@ def load(
     """Open a model by catalogue name, `user/repo[:QUANT][@revision]` or path; without one, the default model.
 
     `context` is in tokens, `slots` is how many prompts are answered at once, `in_process` runs C in this process (a crash
-    of the library then takes it along). Downloads only a model that was named. Raises ModelUnknown, DownloadFailed,
+    of the library then takes it along). `template` names the chat format of a file that carries none, or the wrong one:
+    mistral, solar, chatml, llama-3, gemma, zephyr or phi-3. Downloads only a model that was named. Raises ModelUnknown, DownloadFailed,
     ModelFileError, DoesNotFit, EngineMissing, EngineFailed.
     """
     worker = Here() if in_process else Worker()
@@ -68,8 +70,8 @@ def load(
                 engine="llama_cpp" if engine == "auto" else engine,
                 paths=paths,
                 plan=plan,
-                metadata=_small(header.metadata),
-                template_hint=found.entry.template if found.entry else None,
+                metadata=_small(header.metadata, without="tokenizer.chat_template" if template else ""),
+                template_hint=template or (found.entry.template if found.entry else None),
             )
         )
     except BaseException:
@@ -298,6 +300,6 @@ def _instance(kind: Any, value: Any) -> Any:
         raise InvalidOutput(f"the answer does not pass {kind.__name__}: {error}", extraction.dump(value)) from error
 
 
-def _small(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _small(metadata: Mapping[str, Any], *, without: str) -> dict[str, Any]:
     """The file's metadata without its arrays: what a template needs, and little enough for a pipe."""
-    return {key: value for key, value in metadata.items() if isinstance(value, str | int | float)}
+    return {key: value for key, value in metadata.items() if isinstance(value, str | int | float) and key != without}

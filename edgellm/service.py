@@ -34,11 +34,6 @@ class Service:
         """Nothing to do."""
         return self._loop.idle
 
-    @property
-    def slots(self) -> int:
-        """Prompts that are answered at once."""
-        return self._engine.slots
-
     def add(self, id: int, prompt: Prompt) -> None:  # noqa: A002 - the noun of Event
         """Take a prompt in. Raises PromptTooLong, TemplateError or SchemaUnsupported before anything is computed."""
         self._refuse_hopeless(prompt)
@@ -67,10 +62,6 @@ class Service:
     def close(self) -> None:
         """Free the model."""
         self._engine.close()
-
-    def count(self, text: str) -> int:
-        """Tokens in a text."""
-        return len(self._engine.vocab.encode(text))
 
     def _refuse_hopeless(self, prompt: Prompt) -> None:
         """Refuse what cannot fit whatever the tokenizer does, before it spends seconds on megabytes."""
@@ -101,8 +92,8 @@ class Service:
         if prompt.schema is None:
             return None
         key = repr(prompt.schema)
-        if key not in self._grammars:
-            if len(self._grammars) >= 64:  # schemas come from users: keep the recent ones only
-                del self._grammars[next(iter(self._grammars))]
-            self._grammars[key] = Grammar.compile(prompt.schema, self._engine.vocab, lead=self._lead)
-        return self._grammars[key]
+        grammar = self._grammars.pop(key, None) or Grammar.compile(prompt.schema, self._engine.vocab, lead=self._lead)
+        self._grammars[key] = grammar
+        if len(self._grammars) > 64:  # schemas come from users: keep those that were used last
+            del self._grammars[next(iter(self._grammars))]
+        return grammar

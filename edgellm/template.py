@@ -329,7 +329,7 @@ def for_model(metadata: Mapping[str, Any], hint: str | None = None, vocab: Vocab
         if hint:
             return builtin(hint)
         raise TemplateError(
-            f"the file of {name} has no chat template: name its format, one of {', '.join(sorted(_FORMATS))}."
+            f"the file of {name} has no chat template: name its format with --template, one of {', '.join(sorted(_FORMATS))}."
         )
     bos, eos = (_token_text(metadata, f"tokenizer.ggml.{kind}_token_id", vocab) for kind in ("bos", "eos"))
     if eos is None and "eos_token" in source:

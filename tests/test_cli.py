@@ -267,6 +267,21 @@ class TestUnfriendlySurroundings:
         assert time.monotonic() - start < 1.0
         assert (child.returncode, said.strip()) == (130, b"edgellm: interrupted.")
 
+    @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux")
+    def test_ctrl_c_while_loading_leaves_no_child(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        os.mkfifo(tmp_path / "endless.json")  # the child waits here for a writer that never comes
+        monkeypatch.setenv("EDGELLM_SCRIPT", str(tmp_path / "endless.json"))
+        command = [sys.executable, "-m", "edgellm", "run", "hi", "--engine", "scripted", "-m", "demo"]
+        parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        while not (found := children.read_text().split()):
+            time.sleep(0.02)
+        time.sleep(1.0)
+        parent.send_signal(signal.SIGINT)
+        said = parent.communicate(timeout=20)[1]
+        assert (parent.returncode, said.strip()) == (130, b"edgellm: interrupted.")
+        assert not Path(f"/proc/{found[0]}").exists()
+
     def test_a_dead_engine_is_one_sentence(self, script: Any) -> None:
         script(crash_at=3)
         done = run("run", "hi", "--engine", "scripted", "-m", "demo")

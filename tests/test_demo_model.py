@@ -12,6 +12,7 @@ import edgellm
 from edgellm import Sampling
 from edgellm.engines.devices import low_level
 from edgellm.model import Model
+from edgellm.tasks import translate
 
 GREEDY = Sampling(temperature=0, max_tokens=48)
 QUESTIONS = ["Hello!", "Who are you?", "Thank you very much", "Translate this text to French.\n\nText: Good morning."]
@@ -70,7 +71,9 @@ def test_one_and_eight_slots_give_the_same_texts(model: Model) -> None:
         f"The {colour} {thing} is here." for colour in ("red", "small", "old") for thing in ("house", "book", "car")
     ]
     with edgellm.load("demo", slots=8, threads=1) as wide:
-        assert wide.translate(texts, to="fr") == [model.translate(text, to="fr") for text in texts]
+        prompts = [translate.ask(text, "fr", sampling=GREEDY) for text in texts]
+        together = [reply.text for reply in wide.ask(prompts)]
+        assert together == [model.ask([prompt])[0].text for prompt in prompts]
 
 
 def test_a_schema_is_obeyed_whatever_the_text(model: Model) -> None:

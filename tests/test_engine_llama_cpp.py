@@ -14,10 +14,12 @@ import pytest
 from ggufs import write_model, write_shape
 
 from edgellm import engines
+import edgellm
+from edgellm import Sampling
 from edgellm.engines.base import Feed, Stopped
 from edgellm.engines.devices import low_level
 from edgellm.engines.llama_cpp import LlamaCpp
-from edgellm.errors import EngineFailed, EngineMissing
+from edgellm.errors import EngineFailed, TemplateError, EngineMissing
 from edgellm.plan import Plan
 
 PLAN = Plan(
@@ -172,16 +174,16 @@ class AbortsTooLate:
         return 2
 
 
-def test_after_an_aborted_decode_a_slot_says_what_it_can_go_on_from(windowed: LlamaCpp) -> None:
+def test_an_aborted_decode_says_which_slots_are_lost(windowed: LlamaCpp) -> None:
     feed(windowed, 0, LONG[:600])
     lib, windowed._lib = windowed._lib, AbortsTooLate(windowed._lib)
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped) as stopped:
         windowed.decode([Feed(0, [11] * 512, 1)])
     windowed._lib = lib
-    kept = windowed.keep(0, 600)
-    assert kept == (0 if windowed._window else 600)  # the aborted tokens have pushed the others out of the window
-    feed(windowed, 0, LONG[kept:700])
-    assert windowed._held[0] == 700
+    pruned = bool(windowed._window)  # there the aborted tokens have pushed the others out of the window
+    assert list(stopped.value.lost) == ([0] if pruned else [])
+    feed(windowed, 0, LONG[0 if pruned else 600 : 700])
+    assert windowed.keep(0, 700) == 700
 
 
 def test_a_file_whose_name_is_not_utf8_can_be_opened(path: Path, tmp_path: Path) -> None:
@@ -245,3 +247,11 @@ def test_closing_twice_is_fine(path: Path) -> None:
     engine = LlamaCpp([str(path)], PLAN)
     engine.close()
     engine.close()
+
+
+def test_a_file_without_a_template_answers_in_the_format_that_is_named(path: Path) -> None:
+    hi = [{"role": "user", "content": "hi"}]
+    with edgellm.load(path, slots=1) as model, pytest.raises(TemplateError, match="name its format with --template"):
+        model.chat(hi)
+    with edgellm.load(path, slots=1, template="solar") as model:
+        assert model.chat(hi, sampling=Sampling(temperature=0, max_tokens=4)).prompt_tokens > 20

@@ -97,6 +97,12 @@ def test_max_tokens_and_stop_strings_end_an_answer() -> None:
     assert (stopped.text, stopped.finish) == ("answe", "stop")
 
 
+def test_a_stop_text_within_the_budget_is_a_stop_even_if_a_longer_one_had_begun() -> None:
+    sampling = Sampling(temperature=0, max_tokens=4, stop=("answer", "sw"))
+    [reply] = run(Watched(), [sequence(0, "<a>", sampling)]).values()
+    assert (reply.text, reply.finish) == ("an", "stop")
+
+
 def test_the_context_ends_an_answer_as_length() -> None:
     [reply] = run(Watched(context=16), [sequence(0, "<a> 67890")]).values()
     assert (reply.finish, reply.prompt_tokens + reply.tokens) == ("length", 16)
@@ -131,6 +137,15 @@ def test_the_next_turn_prefills_only_what_is_new() -> None:
     [reply] = finished(loop).values()
     assert reply.shared_tokens == len("<a> and a long history")
     assert engine.fed[0][0].tokens == list(b", continued")
+
+
+def test_a_short_task_beside_a_conversation_does_not_make_it_be_read_again() -> None:
+    loop = Loop(Watched(slots=2, context=2048))
+    history = "<a>" + "a long conversation " * 30
+    for number, text in enumerate((history, "<a>b another task", history + "goes on")):
+        loop.add(sequence(number, text))
+        replies = finished(loop)
+    assert replies[2].shared_tokens >= len(history)
 
 
 def test_a_shared_prefix_is_computed_once() -> None:
@@ -195,7 +210,7 @@ class Forgetful(Watched):
         except Stopped:
             for feed in feeds:
                 super().keep(feed.slot, 0)
-            raise
+            raise Stopped([feed.slot for feed in feeds]) from None
 
 
 def test_what_a_stop_costs_an_engine_is_fed_again() -> None:

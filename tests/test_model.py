@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -239,6 +241,34 @@ def test_cancelling_in_the_middle_of_a_slow_step_stops_it_and_spares_the_engine(
             pid = model.pid
             asyncio.run(story(model))
             assert model.pid == pid
+
+
+@pytest.mark.parametrize("in_process", [False, True])
+def test_threads_that_share_a_model_and_stop_at_will_never_change_a_text(in_process: bool, script: Any) -> None:
+    said = "some words " * 12
+    script(otherwise=said)
+    wrong: list[Any] = []
+
+    def work(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(12):
+            question = [{"role": "user", "content": "x" * rng.randrange(1, 300)}]
+            with model.stream(question, sampling=GREEDY) as stream:
+                for count, _ in enumerate(stream):
+                    if count == seed * 4:
+                        break
+            reply = model.chat(question, sampling=GREEDY)
+            wrong.extend(text for text in (reply.text, stream.text) if not said.startswith(text))
+            wrong.extend([reply] if reply.text != said else [])
+
+    with edgellm.load("demo", engine="scripted", in_process=in_process) as model:
+        pid, threads = model.pid, [threading.Thread(target=work, args=(seed,)) for seed in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+        assert (wrong, model.pid) == ([], pid)
 
 
 def test_a_stream_that_crashed_is_over(script: Any) -> None:

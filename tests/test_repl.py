@@ -478,6 +478,9 @@ def test_a_full_disk_does_not_end_the_conversation(tmp_path: Path, monkeypatch: 
     assert "No space left" in said[0]
     assert path.read_bytes() == before
     assert kept.turns[-1].assistant == "an answer"
+    talk(tmp_path, 1, warn=said.append, name="new")
+    assert len(said) == 2
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
 def test_exports_hold_everything(tmp_path: Path) -> None:

@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from edgellm.batch import sweep
+from edgellm.batch.files import Batch, Options
 from edgellm.batch.job import Job, TaskName
 from edgellm.batch.reading import given
 from edgellm.batch.row import Result, Row
-from edgellm.batch.run import Batch, Options
-from edgellm.batch.sweep import Driver, sweep
 from edgellm.sampling import Sampling
 
 __all__ = ["Batch", "Job", "Options", "Result", "Row", "run"]
 
 
 def run(
-    model: Driver,
+    model: sweep.Driver,
     task: TaskName,
     rows: Iterable[str | Mapping[str, Any]],
     *,
@@ -59,4 +59,4 @@ def run(
         text_column=text_column,
     )
     asked = given(rows, text_column=text_column, id_column=id_column)
-    return sweep(model, asked, job.ask, ordered=ordered, timeout_s=timeout_s)
+    return sweep.over(model, asked, job.ask, ordered=ordered, timeout_s=timeout_s)

@@ -38,7 +38,7 @@ class Driver(Protocol):
     def drive(self, tasks: Iterable[Task[T]]) -> Drive[T]: ...
 
 
-def sweep(
+def over(
     model: Driver, rows: Iterable[Row], ask: Ask, *, ordered: bool = True, timeout_s: float | None = None
 ) -> Generator[Result]:
     """Ask about every row; yields one result for each, in their order or as they finish.

@@ -159,10 +159,13 @@ def _perform(task: Any, rows: dict[str, Any], load: dict[str, Any], **asked: Any
     engine = "llama_cpp" if load["engine"] == "auto" else load["engine"]
     with Batch(job, rows["source"], rows["target"], options) as ready:
         _announce(ready)
-        with opened(slots=rows["slots"], **load) as model, _counted(ready, rows["target"]) as count:
-            with closing(ready.results(model, engine=engine)) as results:
-                for result in results:
-                    count(result)
+        with (
+            opened(slots=rows["slots"], **load) as model,
+            _counted(ready, rows["target"]) as count,
+            closing(ready.results(model, engine=engine)) as results,
+        ):
+            for result in results:
+                count(result)
         return PARTIAL if count.failed + ready.failed else 0
 
 

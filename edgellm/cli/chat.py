@@ -49,7 +49,7 @@ def chat(
 
         if name and name != model:
             announce(name, offline=load["offline"])
-        return load_model(name, gpu_layers=wanted, slots=1, progress=progress, **load)
+        return load_model(name, gpu_layers=wanted, slots=2, progress=progress, **load)
 
     wishes = Wishes(
         model=model, system=system, resume=resume, safe=safe, plain=plain, history=not no_history, sampling=sampling

@@ -63,6 +63,7 @@ def model_options(command: F) -> F:
             click.option("--gpu-layers", default="auto", show_default=True, help="auto, all, or a number."),
             click.option("--context", type=click.IntRange(1), help="Tokens of prompt and answer together."),
             click.option("--threads", type=click.IntRange(1), help="CPU threads."),
+            click.option("--template", help="Chat format, for files that carry none: mistral, solar, chatml, ..."),
             click.option("--offline", is_flag=True, help="Use no network at all."),
         )
     ):
@@ -126,6 +127,7 @@ def opened(
     gpu_layers: str,
     context: int | None,
     threads: int | None,
+    template: str | None,
     offline: bool,
     slots: int = 1,
 ) -> Iterator[Model]:
@@ -146,6 +148,7 @@ def opened(
             gpu_layers=layers(gpu_layers),
             context=context,
             threads=threads,
+            template=template,
             offline=offline,
             slots=slots,
             progress=progress,

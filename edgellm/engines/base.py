@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -80,8 +80,7 @@ class Engine(Protocol):
     def keep(self, slot: int, length: int) -> int:
         """Forget all but the first `length` tokens of a slot; returns how many it still holds.
 
-        Fewer than `length` where the model's memory cannot be rolled back (recurrent layers, a pruned sliding window), or
-        where it was lost with a `decode` that failed.
+        Fewer than `length` where the model's memory cannot be rolled back (recurrent layers, a pruned sliding window).
         """
 
     def share(self, source: int, target: int, length: int) -> int:
@@ -95,7 +94,11 @@ class Engine(Protocol):
 
 
 class Stopped(Exception):
-    """`decode` was aborted: slots hold what they held before the call, or less where the memory cannot be rolled back.
+    """`decode` was aborted: slots hold what they held before the call, but those in `lost` hold nothing any more.
 
-    `keep` tells how much.
+    That happens where the model's memory cannot be rolled back.
     """
+
+    def __init__(self, lost: Collection[int] = ()) -> None:
+        super().__init__()
+        self.lost = lost

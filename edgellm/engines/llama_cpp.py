@@ -114,11 +114,10 @@ class LlamaCpp:
         wanted = self._fill(feeds)
         status = self._lib.llama_decode(self._context, self._batch)
         if status != 0:
-            for feed in feeds:
-                self._undo(feed.slot)
+            lost = [feed.slot for feed in feeds if not self._undo(feed.slot)]
             if status == 2:
                 self._flag[0] = b"\0"
-                raise Stopped
+                raise Stopped(lost)
             raise EngineFailed(
                 f"llama.cpp could not decode {self._batch.n_tokens} tokens (code {status}){self._why()}."
             )
@@ -244,14 +243,16 @@ class LlamaCpp:
     def _remove(self, slot: int, start: int) -> bool:
         return bool(self._lib.llama_memory_seq_rm(self._memory, slot, start, -1))
 
-    def _undo(self, slot: int) -> None:
-        """Forget the micro-batches that a broken-off decode has left, or everything where that cannot be undone."""
+    def _undo(self, slot: int) -> bool:
+        """Forget the micro-batches that a broken-off decode has left; False where that meant to forget everything."""
         held = self._held[slot]
         if self._lib.llama_memory_seq_pos_max(self._memory, slot) < held:
-            return
-        if not (held and self._reaches_back(slot, held) and self._remove(slot, held)):
-            self._remove(slot, 0)
-            self._held[slot] = 0
+            return True
+        if held and self._reaches_back(slot, held) and self._remove(slot, held):
+            return True
+        self._remove(slot, 0)
+        self._held[slot] = 0
+        return not held
 
     def _reaches_back(self, slot: int, length: int) -> bool:
         """Say whether position `length` can be continued: recurrent state cannot, nor can a window that has moved on."""

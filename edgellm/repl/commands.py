@@ -277,7 +277,7 @@ def _context(chat: Chat, argument: str) -> None:  # noqa: ARG001
 def _save(chat: Chat, argument: str) -> None:
     transcript = chat.transcript
     if transcript.path is None:
-        raise UsageError("nothing is written in this sitting (--no-history); /export FILE writes where you say.")
+        raise UsageError("nothing is written (--no-history, or a disk that failed); /export FILE writes where you say.")
     if argument:
         transcript.rename(argument)
     state = "saved as it happens" if transcript.saved else "will be saved from the first message on"

@@ -384,6 +384,8 @@ def _write(path: Path, data: bytes, *, new: bool = False) -> int:
                 _sync_folder(path.parent)
         except OSError:
             os.ftruncate(handle, before)
+            if new:
+                path.unlink(missing_ok=True)
             raise
         return before + len(data)
     finally:

@@ -137,9 +137,8 @@ def _question(text: str, schema: Schema) -> str:
 
 def _wanted(schema: Schema) -> tuple[str, bool]:
     """Name the wanted fields in one line, or show the whole schema when it is not a flat object."""
-    properties = schema.get("properties")
-    listed = schema.get("type") == "object" and isinstance(properties, Mapping) and properties
-    if not listed or not all(map(_flat, properties.values())):
+    properties = schema.get("properties") if schema.get("type") == "object" else None
+    if not isinstance(properties, Mapping) or not properties or not all(map(_flat, properties.values())):
         return f"JSON from the text that obeys this JSON Schema: {dump(schema)}", "null" in dump(schema)
     nullable = any("null" in _kinds(one) for one in properties.values())
     fields = ", ".join(f"{name}{_note(one)}" for name, one in properties.items())

@@ -14,13 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from edgellm.batch import reading, which
+from edgellm.batch import reading, sweep, which
 from edgellm.batch.disk import told
 from edgellm.batch.job import Job
 from edgellm.batch.ledger import Ledger
 from edgellm.batch.resume import Resume
 from edgellm.batch.row import Result, Row
-from edgellm.batch.sweep import sweep
 from edgellm.batch.writing import Writer
 from edgellm.errors import SchemaUnsupported, UsageError
 from edgellm.model import Model
@@ -190,7 +189,7 @@ class Batch:
         )
 
     def _ask(self, model: Model, rows: Iterable[Row]) -> Iterator[Result]:
-        asked = sweep(model, rows, self.job.ask, ordered=self.options.ordered, timeout_s=self.options.timeout_s)
+        asked = sweep.over(model, rows, self.job.ask, ordered=self.options.ordered, timeout_s=self.options.timeout_s)
         with closing(asked) as results:
             for result in results:
                 if isinstance(result.error, SchemaUnsupported) and self.job.schema is not None:
