@@ -274,6 +274,8 @@ def _plain(value: Any, pointer: str, depth: int, seen: list[int]) -> Any:
         return [_plain(one, f"{pointer}/{index}", depth + 1, seen) for index, one in enumerate(value)]
     if isinstance(value, str):
         return _string(value, pointer)
+    if isinstance(value, int) and abs(value) > 2**53:  # llguidance computes with doubles, which round from here on
+        raise SchemaUnsupported(f"the integer {str(value)[:40]} at {pointer or 'the root'} is beyond 2^53.", pointer)
     if value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise SchemaUnsupported(f"{value!r} at {pointer or 'the root'} is not JSON.", pointer)

@@ -49,8 +49,8 @@ def load(
 
     `context` is in tokens, `slots` is how many prompts are answered at once, `in_process` runs C in this process (a crash
     of the library then takes it along). `template` names the chat format of a file that carries none, or the wrong one:
-    mistral, solar, chatml, llama-3, gemma, zephyr or phi-3. Downloads only a model that was named. Raises ModelUnknown, DownloadFailed,
-    ModelFileError, DoesNotFit, EngineMissing, EngineFailed.
+    mistral, solar, chatml, llama-3, gemma, zephyr or phi-3. Downloads only a model that was named. Raises ModelUnknown,
+    DownloadFailed, ModelFileError, DoesNotFit, EngineMissing, EngineFailed.
     """
     worker = Here() if in_process else Worker()
     try:

@@ -7,7 +7,18 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+
+# The default run tries the same examples every time; `-m slow` looks for new ones.
+hypothesis.settings.register_profile("steady", derandomize=True, database=None)
+hypothesis.settings.register_profile("searching", database=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the profile by what is run."""
+    hypothesis.settings.load_profile("searching" if config.getoption("-m") == "slow" else "steady")
 
 
 @pytest.fixture(autouse=True)

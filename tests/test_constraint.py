@@ -208,7 +208,7 @@ leaves = st.one_of(
     ),
     st.builds(
         lambda values: {"enum": values},
-        st.lists(st.one_of(st.integers(), st.text(max_size=4)), min_size=1, unique_by=str),
+        st.lists(st.one_of(st.integers(-(2**53), 2**53), st.text(max_size=4)), min_size=1, unique_by=str),
     ),
 )
 schemas = st.recursive(
@@ -617,3 +617,9 @@ def test_a_bomb_compiles_or_is_refused_within_two_seconds(schema: Any) -> None:
         run.forced()
         assert run.allowed().size
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("schema", [{"enum": [2**53 + 1]}, {"type": "integer", "minimum": -(2**60)}])
+def test_integers_that_a_double_would_round_are_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(SchemaUnsupported, match=r"beyond 2\^53"):
+        Grammar.compile(schema, VOCAB)

@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 from ggufs import write_model, write_shape
 
-from edgellm import engines
 import edgellm
-from edgellm import Sampling
+from edgellm import Sampling, engines
 from edgellm.engines.base import Feed, Stopped
 from edgellm.engines.devices import low_level
 from edgellm.engines.llama_cpp import LlamaCpp
-from edgellm.errors import EngineFailed, TemplateError, EngineMissing
+from edgellm.errors import EngineFailed, EngineMissing, TemplateError
 from edgellm.plan import Plan
 
 PLAN = Plan(

@@ -196,7 +196,7 @@ def test_tasks_are_pulled_only_as_slots_free_up(model: Model) -> None:
     assert pulled <= 5 + 3 * model.plan.slots
 
 
-def test_async_twins_and_cancelling(model: Model) -> None:
+def test_async_twins_give_the_same(model: Model) -> None:
     async def story() -> None:
         assert (await model.achat([{"role": "user", "content": "hi"}], sampling=GREEDY)).text == "hello"
         both = await asyncio.gather(model.atranslate("one", "fr"), model.atranslate("two", "fr"))
@@ -207,14 +207,6 @@ def test_async_twins_and_cancelling(model: Model) -> None:
             "".join([piece async for piece in model.astream([{"role": "user", "content": "hi"}], sampling=GREEDY)])
             == "hello"
         )
-        endless = Sampling(temperature=0, max_tokens=3000)
-        task = asyncio.create_task(model.achat([{"role": "user", "content": "forever"}], sampling=endless))
-        await asyncio.sleep(0.05)
-        task.cancel()
-        start = time.monotonic()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert time.monotonic() - start < 1.0
 
     asyncio.run(story())
 

@@ -234,7 +234,7 @@ BOMBS = {
     "lines in a loop": "{% for i in range(99999) %}{% set a = ('x\n' * 500000).splitlines() %}{% endfor %}",
     "filters in a loop": "{% for i in range(99999) %}{{ range(99999) | map('string') | list | length }}{% endfor %}",
     "longer by upper case": "{{ ('ß' * 1000000) | upper | length }}",
-    "comparisons": unrolled("{% set a = s == t %}", 700, "{% set s = [1] * 1000000 %}{% set t = [1] * 1000000 %}"),
+    "comparisons": unrolled("{% set a = s == t %}", 700, "{% set s = [1] * 3000000 %}{% set t = [1] * 3000000 %}"),
     "slices": unrolled("{% set a = s[::-1] %}", 900, "{% set s = [1] * 1000000 %}"),
     "sorts": unrolled("{% set a = s | sort %}", 900, "{% set s = range(99999) | list %}"),
     "number from text": "{{ ('f' * 1000000) | int(base=16) }}",

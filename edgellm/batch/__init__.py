@@ -13,7 +13,9 @@ from edgellm.batch.files import Batch, Options
 from edgellm.batch.job import Job, TaskName
 from edgellm.batch.reading import given
 from edgellm.batch.row import Result, Row
+from edgellm.errors import UsageError
 from edgellm.sampling import Sampling
+from edgellm.tasks import extract as extraction
 
 __all__ = ["Batch", "Job", "Options", "Result", "Row", "run"]
 
@@ -42,10 +44,10 @@ def run(
     Rows are pulled only as slots free up. A row that fails is a Result with an error. Raises UsageError for options that
     the task does not have, before any row is pulled, and EngineFailed when the engine does not come back.
     """
-    if schema is None and fields is not None:
-        from edgellm.tasks.extract import fields as read_fields
-
-        schema = read_fields(fields)
+    if fields is not None:
+        if schema is not None:
+            raise UsageError("give a schema or fields, not both.")
+        schema = extraction.fields(fields)
     job = Job(
         task=task,
         to=to,

@@ -63,6 +63,11 @@ class Batch:
             raise
 
     @property
+    def resumable(self) -> bool:
+        """Whether the output remembers what is done."""
+        return self._ledger is not None
+
+    @property
     def done(self) -> int:
         """Rows that earlier runs have finished."""
         return self._resume.done
@@ -157,7 +162,7 @@ class Batch:
         if target == "-":
             return sys.stdout.buffer
         with told(target):
-            return self._open.enter_context(open(target, "ab"))
+            return self._open.enter_context(open(target, "ab", buffering=0))
 
     def _compare(self, rows: Iterator[Row]) -> Resume:
         entries = self._ledger.entries() if self._ledger else ()
@@ -202,7 +207,9 @@ class Batch:
             return
         assert self._stream
         with told("the output"):
-            self._stream.write(line)
+            rest = memoryview(line)
+            while rest:
+                rest = rest[self._stream.write(rest) :]
             self._stream.flush()
 
 

@@ -42,8 +42,10 @@ class Ledger:
         self._appender: Appender | None = None
         self._lock = _locked(self.path)
         try:
-            self._meta = self._mend()
+            self._fresh = not self.path.exists() or self.path.stat().st_size == 0
+            self._meta = None if self._fresh else self._read_meta()
             self._compare("job", self._job)
+            self._mend()
         except BaseException:
             self.close()
             raise
@@ -56,7 +58,7 @@ class Ledger:
 
     def entries(self) -> Iterator[Entry]:
         """Every finished row, in the order of the file. Raises ResumeRefused where it is damaged."""
-        if not self._meta:
+        if self._fresh:
             return
         with told(self.path), open(self.path, "rb") as file:
             for number, line in enumerate(file, 1):
@@ -94,15 +96,13 @@ class Ledger:
                 self._beside("lock").unlink()
             self._lock.release()
 
-    def _mend(self) -> dict[str, Any] | None:
-        """Make the file whole again; returns what it was made from, None for a fresh one."""
-        if not self.path.exists() or self.path.stat().st_size == 0:
+    def _mend(self) -> None:
+        """Make the file whole again."""
+        if self._fresh:
             self._beside("retry").unlink(missing_ok=True)
-            return None
-        meta = self._read_meta()
-        self.torn_bytes = cut_torn_line(self.path)
-        self._merge()
-        return meta
+        else:
+            self.torn_bytes = cut_torn_line(self.path)
+            self._merge()
 
     def _merge(self) -> None:
         side = self._beside("retry")
@@ -185,6 +185,8 @@ def _locked(path: Path) -> Lock:
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
+            if not place.exists():
+                raise OutputFailed(f"cannot create {place}: name an output in another folder.") from error
             raise UsageError(busy) from error
         if not place.exists():  # the other run ended between our opening the file and our having it
             lock.release()

@@ -161,7 +161,7 @@ def _perform(task: Any, rows: dict[str, Any], load: dict[str, Any], **asked: Any
         _announce(ready)
         with (
             opened(slots=rows["slots"], **load) as model,
-            _counted(ready, rows["target"]) as count,
+            _counted(ready) as count,
             closing(ready.results(model, engine=engine)) as results,
         ):
             for result in results:
@@ -240,22 +240,22 @@ class _Count:
 
 
 @contextmanager
-def _counted(ready: Batch, target: str) -> Iterator[_Count]:
+def _counted(ready: Batch) -> Iterator[_Count]:
     """Count results; show progress on stderr meanwhile, and sum up at the end, however it ends."""
     count = _Count(ready)
     try:
-        with _shown(count, ready, target):
+        with _shown(count, ready):
             yield count
     except BaseException:
         click.echo(f"Stopped. {count.summary()}", err=True)
-        if target != "-":
+        if ready.resumable:
             click.echo("The same command goes on from here.", err=True)
         raise
     click.echo(count.summary(), err=True)
 
 
 @contextmanager
-def _shown(count: _Count, ready: Batch, target: str) -> Iterator[None]:
+def _shown(count: _Count, ready: Batch) -> Iterator[None]:
     """Draw a bar on a terminal that shows nothing else; write a line now and then into a log."""
     from rich.console import Console
 
@@ -263,7 +263,7 @@ def _shown(count: _Count, ready: Batch, target: str) -> Iterator[None]:
     if not console.is_terminal:
         count.show = _logging(count)
         yield
-    elif target == "-" and sys.stdout.isatty():
+    elif not ready.resumable and sys.stdout.isatty():
         yield
     else:
         from rich.progress import BarColumn, Progress, TextColumn

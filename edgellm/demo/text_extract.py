@@ -62,7 +62,9 @@ def _many(make: Make) -> Make:
 
 
 def _skill(random: Random, evaluation: bool) -> str:
-    return values.pick(random, values.SKILLS, evaluation)
+    if random.random() < 0.85:
+        return values.common(random, evaluation, values.SKILLS, 0.25)
+    return values.word(random, evaluation, values.SKILLS, 1.0)
 
 
 def _choice(*options: str) -> Make:
@@ -137,7 +139,7 @@ ME = {
     ),
     "country": Fact(
         "country country nationality_country nation",
-        lambda random, evaluation: values.pick(random, values.COUNTRIES, evaluation),
+        lambda random, evaluation: values.word(random, evaluation, values.COUNTRIES, 0.25),
         "I was born in {}.|My country is {}.|I grew up in {}.",
         "my country is {}|born in {}",
     ),
@@ -295,7 +297,7 @@ ORDER = {
     "size": Fact("size size product_size", _choice(*_SIZE), "The size is {}.|Size: {}.|It is a {} one.", choices=_SIZE),
     "color": Fact(
         "color color colour",
-        lambda random, evaluation: values.pick(random, values.COLORS, evaluation),
+        lambda random, evaluation: values.common(random, evaluation, values.COLORS),
         "The color is {}.|Color: {}.|It is {} in color.",
     ),
     "paid": Fact(

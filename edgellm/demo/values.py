@@ -146,6 +146,13 @@ def word(random: Random, evaluation: bool, values: tuple[str, ...], chance: floa
     return pick(random, values, evaluation)
 
 
+def common(random: Random, evaluation: bool, values: tuple[str, ...], chance: float = 0.3) -> str:
+    """A listed word, or an invented one in small letters: short lists would be learned by heart instead of read."""
+    if random.random() < chance:
+        return _made(random, lambda: invented(random).lower(), evaluation)
+    return pick(random, values, evaluation)
+
+
 def letters(random: Random, least: int, most: int) -> str:
     """Capitals."""
     return "".join(random.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for _ in range(random.randint(least, most)))
@@ -321,9 +328,9 @@ def code(random: Random, evaluation: bool) -> str:
 def product(random: Random, evaluation: bool) -> str:
     """A product: an adjective and a noun, a noun, or a brand and model."""
     style = random.random()
-    noun = pick(random, PRODUCT_NOUNS, evaluation)
+    noun = common(random, evaluation, PRODUCT_NOUNS)
     if style < 0.5:
-        return f"{random.choice(PRODUCT_ADJECTIVES)} {noun}"
+        return f"{common(random, evaluation, PRODUCT_ADJECTIVES, 0.15)} {noun}"
     if style < 0.75:
         return noun
     brand = word(random, evaluation, PRODUCT_NAMES, 0.5)
@@ -336,7 +343,7 @@ def product(random: Random, evaluation: bool) -> str:
 
 def job(random: Random, evaluation: bool) -> str:
     """A job title."""
-    return random.choice(JOB_LEVELS) + pick(random, JOBS, evaluation)
+    return random.choice(JOB_LEVELS) + common(random, evaluation, JOBS)
 
 
 def anything(random: Random, evaluation: bool) -> str:
