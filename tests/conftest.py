@@ -10,7 +10,6 @@ from typing import Any
 import hypothesis
 import pytest
 
-
 # The default run tries the same examples every time; `-m slow` looks for new ones.
 hypothesis.settings.register_profile("steady", derandomize=True, database=None)
 hypothesis.settings.register_profile("searching", database=None)

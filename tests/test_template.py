@@ -459,7 +459,9 @@ def test_the_texts_of_the_tokens_may_come_from_the_vocabulary() -> None:
 def test_without_an_embedded_template_the_hint_decides(embedded: Any) -> None:
     metadata = {} if embedded is None else {"tokenizer.chat_template": embedded}
     assert text_of(for_model(metadata, "solar").render([user("u")])) == "<s>### User:\nu\n\n### Assistant:\n"
-    with pytest.raises(TemplateError, match=r"has no chat template: name its format with --template, one of chatml, gemma"):
+    with pytest.raises(
+        TemplateError, match=r"has no chat template: name its format with --template, one of chatml, gemma"
+    ):
         for_model(metadata, None)
 
 

@@ -83,28 +83,28 @@ ME = {
     "name": Fact(
         "name name name full_name fullname person user customer fullName Name",
         values.full_name,
-        "My name is {}.|I am {}.|This is {}.|{} here.|I'm {}.|Hello, my name is {}.|Hi, I am {}.|Hello, I'm {}.|*You are talking to {}.",
+        "My name is {}.|I am {}.|This is {}.|{} here.|I'm {}.|Hello, my name is {}.|Hi, I am {}.|Hello, I'm {}.|My full name is {}.|The name is {}.|People call me {}.|You may know me, I am {}.|Let me introduce myself: {}.|It is me, {}.|*You are talking to {}.",
         "my name is {}|I am {}|my name is {}",
         notes="name of the person|full name",
     ),
     "company": Fact(
         "company company company employer organisation organization company_name workplace",
         values.company,
-        "I work for {}.|I work at {}.|I am with {}.|I work in company {}.|My company is {}.|My employer is {}.|I joined {} last year.|*I earn my living at {}.",
+        "I work for {}.|I work at {}.|I am with {}.|I work in company {}.|My company is {}.|My employer is {}.|I joined {} last year.|I am employed at {}.|I have a job at {}.|My office is at {}.|I spend my days at {}.|I am paid by {}.|The firm I work for is {}.|*I earn my living at {}.",
         "working in company {}|working at {}|working for {}|I work at {}|I work for {}|employed by {}|I am working in company {}|my company is {}|working in {}",
         notes="where the person works|employer",
     ),
     "address": Fact(
         "address address address home_address street street_address location",
         values.address,
-        "My address is {}.|I live at {}.|Please write to {}.|You can find me at {}.|My home is at {}.|*Post reaches me at {}.",
+        "My address is {}.|I live at {}.|Please write to {}.|You can find me at {}.|My home is at {}.|I moved to {}.|Letters go to {}.|You will find our house at {}.|Send mail to {}.|My post goes to {}.|Visit me at {}.|My place is {}.|*Post reaches me at {}.",
         "my address is {}|living at {}|I live at {}|residing at {}|and my address is {}|my home address is {}",
         notes="postal address|street and number",
     ),
     "city": Fact(
         "city city town location place home_town",
         values.city,
-        "I live in {}.|I come from {}.|I am based in {}.|My city is {}.|I moved to {} recently.",
+        "My town is {}.|I stay in {}.|I live in {}.|I come from {}.|I am based in {}.|My city is {}.|I moved to {} recently.",
         "living in {}|based in {}|I live in {}|I come from {}|my city is {}",
         notes="city where the person lives",
     ),
@@ -126,14 +126,14 @@ ME = {
     "phone": Fact(
         "phone phone telephone phone_number tel mobile",
         values.phone,
-        "My phone number is {}.|Call me at {}.|You can call me on {}.|My number is {}.|Phone: {}.",
+        "My telephone is {}.|The number to call is {}.|My phone number is {}.|Call me at {}.|You can call me on {}.|My number is {}.|Phone: {}.",
         "my phone number is {}|my number is {}|my phone is {}",
         notes="telephone number",
     ),
     "job": Fact(
         "job job_title profession occupation role position",
         values.job,
-        "I am a {} by profession.|I work as a {}.|My job is {}.|I have been a {} for years.",
+        "I earn my money as a {}.|My profession is {}.|I am a {} by profession.|I work as a {}.|My job is {}.|I have been a {} for years.",
         "working as a {}|I work as a {}|my job is {}",
         notes="profession",
     ),
@@ -155,7 +155,7 @@ THEY = {
     "name": Fact(
         "name name full_name person employee patient contact client customer member candidate",
         values.full_name,
-        "The name is {}.|We spoke with {}.|Today we met {}.|{} joined the team.|{} wrote to us.|Please contact {}.|{} called this morning.|The new member is {}.|*A note about {}.",
+        "The name is {}.|We spoke with {}.|Today we met {}.|{} joined the team.|{} wrote to us.|Please contact {}.|{} called this morning.|The new member is {}.|Notes on {}.|This is about {}.|We have news of {}.|{} was here today.|The person is {}.|Meet {}.|File of {}.|*A note about {}.",
         notes="name of the person|full name",
     ),
     "company": Fact(
@@ -200,7 +200,7 @@ THEY = {
     "date": Fact(
         "date date day due_date when start_date",
         values.date,
-        "The date is {}.|It takes place on {}.|The deadline is {}.|It starts on {}.|Date: {}.|Due on {}.|It happened on {}.",
+        "We plan it for {}.|The day is {}.|The date is {}.|It takes place on {}.|The deadline is {}.|It starts on {}.|Date: {}.|Due on {}.|It happened on {}.",
         notes="date as written",
     ),
     "remote": Fact(
@@ -230,13 +230,13 @@ ORDER = {
     "customer": Fact(
         "customer customer customer_name client buyer name",
         values.full_name,
-        "The customer is {}.|Ordered by {}.|{} placed an order.|{} bought something from us.|Customer: {}.|Bill to {}.|*Sold to {}.",
+        "The customer is {}.|Ordered by {}.|{} placed an order.|{} bought something from us.|Customer: {}.|Bill to {}.|The buyer is {}.|An order from {}.|We sold this to {}.|It was bought by {}.|{} wants to buy.|For {}, our customer.|Client: {}.|*Sold to {}.",
         notes="who bought it",
     ),
     "product": Fact(
         "product product item article product_name",
         values.product,
-        "The product is a {}.|The order is for a {}.|Item: {}.|Product: {}.|The article is called {}.|One {} was ordered.|*It concerns the {}.",
+        "The product is a {}.|The order is for a {}.|Item: {}.|Product: {}.|The article is called {}.|One {} was ordered.|This is about the {}.|We sold one {}.|They want the {}.|A {} was bought.|It is for the {}.|*It concerns the {}.",
         notes="what was bought",
     ),
     "quantity": Fact(
@@ -250,7 +250,7 @@ ORDER = {
     "price": Fact(
         "price price total amount cost total_price",
         _amount,
-        "The price is ${}.|The total is {} euros.|It costs {} dollars.|Price: {} EUR.|Total: ${}.|The cost was {}.|*We charged {} euros.",
+        "The price is ${}.|The total is {} euros.|It costs {} dollars.|Price: {} EUR.|Total: ${}.|The cost was {}.|The bill is {} euros.|The customer paid {} dollars.|They paid {} euros.|The sum is {}.|We ask {} euros for it.|Amount due: {}.|*We charged {} euros.",
         "",
         "number",
         "price without currency",

@@ -115,7 +115,7 @@ def meeting(random: Random, evaluation: bool) -> Report:
     said = [
         phrasing(
             random,
-            "On {when} the board of {team} met to discuss the {topic}.|The {topic} was the subject of a meeting of the board of {team} on {when}.|The board of {team} came together on {when} to talk about the {topic}.|*The {topic} was on the agenda when the board of {team} met on {when}.",
+            "On {when} the board of {team} met to discuss the {topic}.|The {topic} was the subject of a meeting of the board of {team} on {when}.|The board of {team} came together on {when} to talk about the {topic}.|On {when} the {topic} was discussed by the board of {team}.|A meeting of the board of {team} about the {topic} took place on {when}.|When the board of {team} met on {when}, the {topic} was the first point.|*The {topic} was on the agenda when the board of {team} met on {when}.",
             evaluation,
         ),
         phrasing(
@@ -152,11 +152,13 @@ def incident(random: Random, evaluation: bool) -> Report:
     said = [
         phrasing(
             random,
-            "{article} {event} happened in the {place} of {owner} in {city} on {when}.|On {when} there was {low} {event} in the {place} of {owner} in {city}.|The {place} of {owner} in {city} had {low} {event} on {when}.|*Staff of {owner} in {city} found {low} {event} in the {place} on {when}.",
+            "{article} {event} happened in the {place} of {owner} in {city} on {when}.|On {when} there was {low} {event} in the {place} of {owner} in {city}.|The {place} of {owner} in {city} had {low} {event} on {when}.|{owner} in {city} reported {low} {event} in its {place} on {when}.|There was trouble in the {place} of {owner} in {city} on {when}: {low} {event}.|People at {owner} in {city} had to deal with {low} {event} in the {place} on {when}.|*Staff of {owner} in {city} found {low} {event} in the {place} on {when}.",
             evaluation,
         ),
         phrasing(
-            random, "The cause was {cause}.|It was caused by {cause}.|Experts say the reason was {cause}.", evaluation
+            random,
+            "It all began with {cause}.|Behind it was {cause}.|The cause was {cause}.|It was caused by {cause}.|Experts say the reason was {cause}.",
+            evaluation,
         ),
         phrasing(
             random, "The damage is about {cost}.|Repairs cost {cost}.|The loss is estimated at {cost}.", evaluation
@@ -188,7 +190,7 @@ def weather(random: Random, evaluation: bool) -> Report:
     said = [
         phrasing(
             random,
-            "On {when} {city} had {kind}.|{city} was hit by {kind} on {when}.|There was {kind} in {city} on {when}.|*People in {city} saw {kind} on {when}.",
+            "On {when} {city} had {kind}.|{city} was hit by {kind} on {when}.|There was {kind} in {city} on {when}.|On {when} {kind} reached {city}.|The people of {city} met {kind} on {when}.|On {when} {city} saw {kind}.|In {city} there was {kind} on {when}.|*People in {city} saw {kind} on {when}.",
             evaluation,
         ),
         phrasing(random, "Because of it {damage}.|As a result {damage}.|In the afternoon {damage}.", evaluation),
@@ -222,7 +224,7 @@ def sales(random: Random, evaluation: bool) -> Report:
     said = [
         phrasing(
             random,
-            "In {month} {firm} sold {number} {thing}.|{firm} sold {number} {thing} in {month}.|{number} {thing} were sold by {firm} in {month}.|*Sales of {thing} by {firm} reached {number} in {month}.",
+            "In {month} {firm} sold {number} {thing}.|{firm} sold {number} {thing} in {month}.|{number} {thing} were sold by {firm} in {month}.|In {month} the firm {firm} sold {number} {thing}.|The number of {thing} that {firm} sold in {month} was {number}.|{firm} reports {number} sold {thing} for {month}.|*Sales of {thing} by {firm} reached {number} in {month}.",
             evaluation,
         ),
         phrasing(
@@ -257,7 +259,7 @@ def project(random: Random, evaluation: bool) -> Report:
     said = [
         phrasing(
             random,
-            "The {work} for {client} is {percent} percent complete.|Work on the {work} for {client} has reached {percent} percent.|{percent} percent of the {work} for {client} is done.|*So far {percent} percent of the {work} for {client} is finished.",
+            "The {work} for {client} is {percent} percent complete.|Work on the {work} for {client} has reached {percent} percent.|{percent} percent of the {work} for {client} is done.|The team has finished {percent} percent of the {work} for {client}.|For {client} a {work} is being made, and {percent} percent is finished.|{client} waits for its {work}: {percent} percent is ready.|*So far {percent} percent of the {work} for {client} is finished.",
             evaluation,
         ),
         phrasing(
@@ -297,7 +299,7 @@ def sports(random: Random, evaluation: bool) -> Report:
     said = [
         phrasing(
             random,
-            "{home} beat {away} {score} in {sport} on {when}.|On {when} {home} won the {sport} match against {away} {score}.|In {sport}, {away} lost {score} against {home} on {when}.|*The {sport} match on {when} ended {score} for {home} against {away}.",
+            "{home} beat {away} {score} in {sport} on {when}.|On {when} {home} won the {sport} match against {away} {score}.|In {sport}, {away} lost {score} against {home} on {when}.|{home} won {score} against {away} in {sport} on {when}.|On {when} there was {sport} in {home}: {away} lost {score}.|A {sport} match between {home} and {away} ended {score} for {home} on {when}.|*The {sport} match on {when} ended {score} for {home} against {away}.",
             evaluation,
         ),
         phrasing(
@@ -329,7 +331,7 @@ def travel(random: Random, evaluation: bool) -> Report:
     said = [
         phrasing(
             random,
-            "In {month} {who} travelled to {city} for {days} days.|{who} spent {days} days in {city} in {month}.|{who} was in {city} for {days} days in {month}.|*A trip of {days} days took {who} to {city} in {month}.",
+            "In {month} {who} travelled to {city} for {days} days.|{who} spent {days} days in {city} in {month}.|{who} was in {city} for {days} days in {month}.|The trip of {who} to {city} in {month} lasted {days} days.|For {days} days in {month} {who} visited {city}.|{who} went to {city} in {month} and stayed {days} days.|*A trip of {days} days took {who} to {city} in {month}.",
             evaluation,
         ),
         phrasing(
