@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgellm.cli.options import model_options, opened, sampling_options
-from edgellm.cli.tasks import _examples, _schema
+from edgellm.cli.tasks import read_examples, read_schema
 from edgellm.errors import UsageError
 from edgellm.sampling import Sampling
 from edgellm.tasks import extract as extraction
@@ -128,8 +128,8 @@ def extract(
     """Extract JSON from every row of IN. The schema is enforced, and every answer validated."""
     if (fields is None) == (schema is None):
         raise UsageError("give --fields or --schema, one of the two.")
-    wanted = extraction.fields(fields) if fields is not None else _schema(schema)
-    shown = _examples(examples) if examples else []
+    wanted = extraction.fields(fields) if fields is not None else read_schema(schema)
+    shown = read_examples(examples) if examples else []
     return _perform("extract", rows, load, schema=wanted, examples=shown, sampling=sampling)
 
 

@@ -116,8 +116,8 @@ def extract(
     """Extract JSON from TEXT, a file, or what is piped in. The schema is enforced, and the answer validated."""
     if (fields is None) == (schema is None):
         raise UsageError("give --fields or --schema, one of the two.")
-    wanted = extraction.fields(fields) if fields is not None else _schema(schema)
-    shown = _examples(examples) if examples else []
+    wanted = extraction.fields(fields) if fields is not None else read_schema(schema)
+    shown = read_examples(examples) if examples else []
     _task(
         given_text(text, file),
         as_json,
@@ -169,12 +169,12 @@ def _show(pieces: Any) -> None:
     sys.stdout.write("\n")
 
 
-def _schema(path: Path | None) -> Any:
+def read_schema(path: Path | None) -> Any:
     assert path
     return _parsed(read_file(path), str(path))
 
 
-def _examples(path: Path) -> list[tuple[str, Any]]:
+def read_examples(path: Path) -> list[tuple[str, Any]]:
     found = []
     for number, line in enumerate(read_file(path).split("\n"), 1):
         if line.strip():
