@@ -29,6 +29,8 @@ def plan(source: Source, machine: Machine, wish: Wish, *, imagined: bool = False
     devices = machine.devices if imagined else ()
     if paths := source.here:
         return settled(estimate, header, machine, wish, paths[0], imagined=devices)
+    if len(source.files) > 1:  # llama.cpp would want every part; a hollow one is made for single files only
+        return estimate
     with tempfile.TemporaryDirectory() as folder:
         fetch, _ = hub.ranged(source.repo, source.revision, source.files[0].name)
         path = dry_run.hollow(fetch, header, str(Path(folder, "model.gguf")))

@@ -54,8 +54,11 @@ class Source:
             return gguf.read(paths[0])
         if offline:
             raise Offline(f"{self.name} is not on this machine, and the network may not be used. Pull it first.")
-        fetch, size = hub.ranged(self.repo, self.revision, self.files[0].name)
-        return gguf.read_from(fetch, size, f"{self.repo}/{self.files[0].name}")
+        parts = [
+            gguf.read_from(*hub.ranged(self.repo, self.revision, file.name), f"{self.repo}/{file.name}", expect="part")
+            for file in self.files
+        ]
+        return gguf.join(parts)
 
     def fetch(self, *, offline: bool = False, progress: Progress | None = None) -> tuple[str, ...]:
         """Have the files on this disk, verified; returns their paths."""

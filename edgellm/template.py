@@ -346,5 +346,5 @@ def _token_text(metadata: Mapping[str, Any], key: str, vocab: Vocab | None) -> s
         piece = vocab.pieces[token] if 0 <= token < len(vocab.pieces) else b""
         return next(named, piece.decode("utf-8", "replace")) or None
     tokens = metadata.get("tokenizer.ggml.tokens")
-    known = isinstance(tokens, (list, tuple)) and 0 <= token < len(tokens)
+    known = isinstance(tokens, Sequence) and 0 <= token < len(tokens)
     return str(tokens[token]) if known and tokens else None

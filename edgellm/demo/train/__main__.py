@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=demo.path(), help="where the quantized file goes")
     parser.add_argument("--minutes", type=float, default=90.0, help="how long to train")
     parser.add_argument("--decay", type=float, default=0.4, help="share of the time in which the rate falls to zero")
-    parser.add_argument("--rate", type=float, default=3e-3, help="learning rate before it falls")
+    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate before it falls")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=3072, help="tokens of a micro-batch; two make a step")

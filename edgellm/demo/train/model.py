@@ -216,9 +216,8 @@ def structured_start(net: Llama, seed: int) -> None:
 
     The width is split: who I am (A), who stood before me (B), who stood two before me (C), free space, a constant.
     """
-    shape = net.shape
     torch.manual_seed(seed)
-    d, h = shape.width, shape.head_width
+    d = net.shape.width
     for name, each in net.named_parameters():
         if each.ndim == 2:
             torch.nn.init.normal_(each, std=0.5 / math.sqrt(d))
@@ -230,11 +229,17 @@ def structured_start(net: Llama, seed: int) -> None:
     table[:, a].normal_(std=EMBEDDING_SCALE)
     table[:, -1] = _CONSTANT
     view = torch.linalg.qr(torch.randn(3 * d // 8, d // 4))[0].T  # A seen through d/4 orthogonal directions
+    _look_back(net, view, a, (b, c))
+    _induce(net, view, a, b, c)
+
+
+def _look_back(net: Llama, view: Tensor, a: slice, targets: tuple[slice, slice]) -> None:
+    """Layer 0: heads that copy who stood one and two before (A there) into the targets here."""
+    shape, first = net.shape, net.blocks[0]
+    d, h = shape.width, shape.head_width
     half = h // 2
     speed = shape.rope_base ** (-torch.arange(half, dtype=torch.float32) / half)
     share = shape.heads // shape.kv_heads
-
-    first = net.blocks[0]
     rms = math.sqrt((3 * d // 8 * EMBEDDING_SCALE**2 + _CONSTANT**2) / d)
     near = 9.0 / (_CONSTANT / rms) * (torch.arange(half) < half // 2)  # only the fast half tells neighbours apart
     for group in range(2):
@@ -244,7 +249,7 @@ def structured_start(net: Llama, seed: int) -> None:
         part = slice(group * d // 8, (group + 1) * d // 8)
         first.v.weight[group * h : (group + 1) * h].zero_()
         first.v.weight[group * h : group * h + d // 8, a] = view[part]
-        for back, target in ((1, b), (2, c)):
+        for back, target in enumerate(targets, 1):
             head = group * share + back - 1
             query = first.q.weight[head * h : (head + 1) * h]
             query.zero_()
@@ -254,7 +259,12 @@ def structured_start(net: Llama, seed: int) -> None:
             into = first.o.weight[start : start + d // 8, head * h : head * h + d // 8]
             into.copy_(torch.eye(d // 8) * rms)
 
-    second = net.blocks[1]
+
+def _induce(net: Llama, view: Tensor, a: slice, b: slice, c: slice) -> None:
+    """Layer 1: heads that find where the current token occurred before, and copy what followed."""
+    shape, second = net.shape, net.blocks[1]
+    d, h = shape.width, shape.head_width
+    half, share = h // 2, shape.heads // shape.kv_heads
     slow = torch.cat((torch.arange(half // 2, half), torch.arange(half + half // 2, h)))
     strength = 1.7
     for group in range(shape.kv_heads):
