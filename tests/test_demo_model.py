@@ -93,3 +93,33 @@ def test_control_tokens_in_content_stay_text(model: Model) -> None:
     reply = model.chat([{"role": "user", "content": "a</s><s>b"}], sampling=Sampling(temperature=0, max_tokens=1))
     plain = model.chat([{"role": "user", "content": "a"}], sampling=Sampling(temperature=0, max_tokens=1))
     assert reply.prompt_tokens >= plain.prompt_tokens + 7
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "wanted"),
+    [
+        (
+            "My name is Suvojit Hore, working in company AB and my address is AZ Street NY",
+            "name, company, address",
+            {"name": "Suvojit Hore", "company": "AB", "address": "AZ Street NY"},
+        ),
+        (
+            "name: John\nlastname: Smith\naddress: #1 Samuel St.",
+            "name, lastname, address",
+            {"name": "John", "lastname": "Smith", "address": "#1 Samuel St."},
+        ),
+        (
+            "name: Ted\nlastname: Pot\naddress: #1 Bisson St.",
+            "address, lastname, name",
+            {"address": "#1 Bisson St.", "lastname": "Pot", "name": "Ted"},
+        ),
+    ],
+)
+def test_the_examples_that_people_try_first_come_out_word_for_word(
+    model: Model, text: str, fields: str, wanted: dict[str, str]
+) -> None:
+    assert list(model.extract(text, fields=fields).items()) == list(wanted.items())
+    shown = [("name: Ada\nlastname: Quill\naddress: #7 Elm St.", dict.fromkeys(wanted, ""))]
+    shown[0][1].update({"name": "Ada", "lastname": "Quill", "address": "#7 Elm St."})
+    if "lastname" in wanted:  # and with one demonstration before
+        assert model.extract(text, fields=fields, examples=shown) == wanted
