@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,18 @@ def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(name, str(home / name.lower()))
     monkeypatch.setenv("HF_HOME", str(home / "huggingface"))
     return home
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Write a script for the scripted engine, and let the next engine use it."""
+
+    def write(**data: Any) -> None:
+        path = tmp_path / "script.json"
+        path.write_text(json.dumps(data))
+        monkeypatch.setenv("EDGELLM_SCRIPT", str(path))
+
+    return write
 
 
 @pytest.fixture(autouse=True)

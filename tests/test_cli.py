@@ -31,18 +31,6 @@ def run(*arguments: str, stdin: bytes | None = None, **options: Any) -> subproce
     return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-@pytest.fixture
-def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Write a script for the scripted engine, and use it."""
-
-    def write(**data: Any) -> None:
-        path = tmp_path / "script.json"
-        path.write_text(json.dumps(data))
-        monkeypatch.setenv("EDGELLM_SCRIPT", str(path))
-
-    return write
-
-
 def flags(verb: str) -> dict[str, Any]:
     command = edgellm.get_command(click.Context(edgellm), verb)
     assert command

@@ -48,16 +48,6 @@ def nested(levels: int) -> Any:
 
 
 @pytest.fixture
-def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    def write(**data: Any) -> None:
-        path = tmp_path / "script.json"
-        path.write_text(json.dumps(data))
-        monkeypatch.setenv("EDGELLM_SCRIPT", str(path))
-
-    return write
-
-
-@pytest.fixture
 def model(script: Any) -> Iterator[Model]:
     script(
         rules=[

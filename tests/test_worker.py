@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import signal
 import subprocess
@@ -27,16 +26,6 @@ from edgellm.worker import _BOOT, Here, Session, Worker
 OPENING = Opening(engine="scripted", paths=(), plan=PLAN, metadata={})
 GREEDY = Sampling(temperature=0)
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    def write(**data: Any) -> None:
-        path = tmp_path / "script.json"
-        path.write_text(json.dumps(data))
-        monkeypatch.setenv("EDGELLM_SCRIPT", str(path))
-
-    return write
 
 
 @pytest.fixture
