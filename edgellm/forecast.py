@@ -19,12 +19,11 @@ from edgellm.plan import Plan, Wish, fit
 from edgellm.source import Source
 
 
-def plan(source: Source, machine: Machine, wish: Wish, *, imagined: bool = False, offline: bool = False) -> Plan:
-    """Plan for a model, reading no more of it than its header; `imagined` when the machine's GPUs are not here.
+def plan(source: Source, header: gguf.Header, machine: Machine, wish: Wish, *, imagined: bool = False) -> Plan:
+    """Plan for a model, needing no more of it than its header; `imagined` when the machine's GPUs are not here.
 
-    Raises what reading the header raises, DoesNotFit and UsageError.
+    Raises DoesNotFit and UsageError.
     """
-    header = source.header(offline=offline)
     estimate = fit(header, machine, wish)
     devices = machine.devices if imagined else ()
     if paths := source.here:

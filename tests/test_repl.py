@@ -52,18 +52,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ggufs.write_model(tmp_path_factory.mktemp("models") / "tiny.gguf", context=4096)
 
 
-@pytest.fixture
-def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Write a script for the scripted engine, and use it."""
-
-    def write(**data: Any) -> None:
-        path = tmp_path / "script.json"
-        path.write_text(json.dumps(data))
-        monkeypatch.setenv("EDGELLM_SCRIPT", str(path))
-
-    return write
-
-
 def plan(context: int) -> Plan:
     return Plan(
         gpu_layers=0,

@@ -145,11 +145,11 @@ def plan(
 
     found = source.find(model, offline=offline)
     wish = Wish(context=context, slots=slots, gpu_layers=layers(gpu_layers))
-    decided = forecast.plan(found, _machine(vram, ram), wish, imagined=bool(vram), offline=offline)
+    header = found.header(offline=offline)
+    decided = forecast.plan(found, header, _machine(vram, ram), wish, imagined=bool(vram))
     if as_json:
         _print_json({"model": found.name, **dataclasses.asdict(decided)})
         return
-    header = found.header(offline=offline)
     click.secho(f"{found.name}: {_title(header)}", bold=True)
     for reason in decided.reasons:
         click.echo(f"- {reason}")
