@@ -15,7 +15,7 @@ from edgellm.demo import lexicon, text_chat, text_extract, text_summary, text_tr
 from edgellm.prompt import Message
 from edgellm.tasks import extract, summarize, translate
 
-TASKS = {"extract": 40, "spoken": 6, "translate": 28, "summarize": 9, "chat": 4, "copy": 12, "talk": 2}
+TASKS = {"extract": 44, "spoken": 5, "translate": 20, "summarize": 13, "chat": 4, "copy": 12, "talk": 2}
 """Kinds of examples, and how many of a hundred they are."""
 _TRAIN_NAMES = tuple(name for name in values.FIRST_NAMES if not values.held(name))
 _HELD_NAMES = tuple(name for name in values.FIRST_NAMES if values.held(name))
