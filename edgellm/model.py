@@ -219,6 +219,15 @@ class Model:
         """Answer prompts, decoded together, in order. Raises the first error and cancels the rest."""
         return [reply for [reply] in self._all([_ask(prompt) for prompt in prompts])]
 
+    def count(self, prompt: str | Sequence[Turn]) -> int:
+        """Count the tokens of a conversation as the model reads it, or of a raw text as `complete` does.
+
+        Nothing is computed, and the context is no limit.
+        """
+        if isinstance(prompt, str):
+            return self.ask([Prompt(completion=prompt, count=True)])[0].prompt_tokens
+        return self.ask([Prompt(messages=_messages(prompt), count=True)])[0].prompt_tokens
+
     def follow(self, prompt: Prompt) -> Stream:
         """Answer one prompt piece by piece."""
         return Stream(self._worker.session(), prompt)

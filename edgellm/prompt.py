@@ -33,6 +33,7 @@ class Prompt:
     completion: str | None = None  # raw text to continue, without a chat template; excludes messages
     sampling: Sampling = field(default_factory=Sampling)
     schema: Mapping[str, Any] | None = None
+    count: bool = False  # only count the prompt's tokens: answered at once, whatever the context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class Reply:
     shared_tokens: int = 0  # prompt tokens that were already computed
     first_token_s: float = 0.0  # from being asked to the first token
     total_s: float = 0.0
+    context_tokens: int = 0  # what prompt and answer may have together; told by a reply that counts, 0 otherwise
 
     @property
     def tokens_per_s(self) -> float:

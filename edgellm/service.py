@@ -11,7 +11,7 @@ from edgellm.engines.base import Engine
 from edgellm.errors import PromptTooLong
 from edgellm.loop import Loop, Sequence
 from edgellm.opening import Opening
-from edgellm.prompt import Event, Prompt
+from edgellm.prompt import Event, Prompt, Reply
 from edgellm.text import TextStream
 
 
@@ -34,8 +34,13 @@ class Service:
         """Nothing to do."""
         return self._loop.idle
 
-    def add(self, id: int, prompt: Prompt) -> None:  # noqa: A002 - the noun of Event
-        """Take a prompt in. Raises PromptTooLong, TemplateError or SchemaUnsupported before anything is computed."""
+    def add(self, id: int, prompt: Prompt) -> Event | None:  # noqa: A002 - the noun of Event
+        """Take a prompt in; one that only counts is answered here and now, however long it is.
+
+        Raises PromptTooLong, TemplateError or SchemaUnsupported before anything is computed.
+        """
+        if prompt.count:
+            return Event(id, reply=self._counted(prompt))
         self._refuse_hopeless(prompt)
         grammar = self._grammar(prompt)
         sequence = Sequence(
@@ -46,6 +51,7 @@ class Service:
             constraint=grammar.start() if grammar else None,
         )
         self._loop.add(sequence)
+        return None
 
     def step(self) -> list[Event]:
         """Compute one step for everyone."""
@@ -62,6 +68,10 @@ class Service:
     def close(self) -> None:
         """Free the model."""
         self._engine.close()
+
+    def _counted(self, prompt: Prompt) -> Reply:
+        tokens = len(self._tokens(prompt))
+        return Reply(text="", finish="stop", prompt_tokens=tokens, tokens=0, context_tokens=self._engine.context)
 
     def _refuse_hopeless(self, prompt: Prompt) -> None:
         """Refuse what cannot fit whatever the tokenizer does, before it spends seconds on megabytes."""

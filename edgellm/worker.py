@@ -491,15 +491,15 @@ def _read(stdin: IO[bytes], inbox: queue.SimpleQueue[dict[str, Any]], service: l
 
 
 def _added(service: Service, id: int, prompt: Prompt) -> list[Event]:  # noqa: A002
-    """Add a prompt; a refusal is the event of that prompt alone."""
+    """Add a prompt; a refusal is the event of that prompt alone, and so is a count."""
     try:
-        service.add(id, prompt)
+        event = service.add(id, prompt)
     except EdgeError as error:
         return [Event(id, error=error)]
     except Exception as error:  # nothing is computed yet: what only this prompt provokes must not hurt the others
         mishap = f"the prompt could not be prepared ({type(error).__name__}: {error})."
         return [Event(id, error=EngineFailed(mishap))]
-    return []
+    return [event] if event else []
 
 
 def _wait(inbox: queue.SimpleQueue[Any], longest_s: float = float("inf")) -> Any:
@@ -553,6 +553,7 @@ def _told(prompt: Prompt) -> dict[str, Any]:
         "completion": prompt.completion,
         "sampling": asdict(prompt.sampling),
         "schema": prompt.schema,
+        "count": prompt.count,
     }
 
 

@@ -24,6 +24,13 @@ def model() -> Iterator[Model]:
         yield opened
 
 
+def test_count_agrees_with_the_reply_and_goes_beyond_the_context(model: Model) -> None:
+    for question in QUESTIONS:
+        turns = [{"role": "user", "content": question}]
+        assert model.count(turns) == model.chat(turns, sampling=Sampling(max_tokens=1)).prompt_tokens
+    assert model.count("Good morning. " * 20_000) > 10 * model.plan.context
+
+
 def bare_c_api(path: str, prompt: str, limit: int) -> str:
     """The oracle: tokenize, decode and detokenize by the C library alone."""
     lib = low_level()

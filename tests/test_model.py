@@ -124,6 +124,28 @@ def test_complete_continues_raw_text_without_a_template(model: Model) -> None:
     assert (reply.text, reply.prompt_tokens) == ("un", 4)
 
 
+def test_count_is_what_a_reply_says_its_prompt_had(model: Model) -> None:
+    asked = [Message("system", "be brief"), Message("user", "hi")]
+    assert model.count(asked) == model.chat(asked, sampling=GREEDY).prompt_tokens
+    assert model.count("one") == model.complete("one", sampling=GREEDY).prompt_tokens == 4
+    assert model.count("") == 1  # where a text begins
+
+
+def test_counting_knows_no_context_and_computes_nothing(model: Model) -> None:
+    [reply] = model.ask([Prompt(completion="x" * 50_000, count=True)])
+    assert (reply.prompt_tokens, reply.tokens, reply.text) == (50_001, 0, "")
+    assert reply.context_tokens == model.plan.context
+    assert model.count(HI * 3) > model.count(HI)
+
+
+def test_counts_are_answered_while_others_are_decoded(model: Model) -> None:
+    long = Prompt(messages=(Message("user", "forever"),), sampling=Sampling(temperature=0, max_tokens=2000))
+    with model.follow(long) as stream:
+        next(stream)
+        assert model.count("one") == 4
+        assert stream.text == "" or len(stream.text) < 2000
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
