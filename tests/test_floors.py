@@ -16,7 +16,7 @@ FLOORS = {
     "engines": ["engines"],
     "loop": ["loop"],
     "model": ["source", "forecast", "opening", "service", "worker", "drive", "model"],
-    "doors": ["repl", "batch", "demo"],
+    "doors": ["repl", "batch", "bench", "demo"],
     "roof": ["cli", "__init__", "__main__"],
 }
 """Every room of the package, from the ground up. A module imports from lower floors only, and along STAIRS."""
@@ -56,7 +56,7 @@ ENTRANCES = {
     "jsonschema": {"tasks", "constraint"},
     "llama_cpp": {"engines", "demo"},
     "llguidance": {"constraint"},
-    "numpy": {"engines", "loop", "sampling", "constraint", "demo"},
+    "numpy": {"engines", "loop", "sampling", "constraint", "bench", "demo"},
     "platformdirs": {"catalog", "hub", "repl", "hardware"},
     "prompt_toolkit": {"repl"},
     "pydantic": set(),

@@ -1,0 +1,1 @@
+"""`edgellm bench`: what the speed is here, and against which limit."""
