@@ -6,7 +6,6 @@ own Jinja, run in `sandbox` with random stand-ins where the contents belong, whi
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 import re
@@ -14,6 +13,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from edgellm import spelling
 from edgellm.errors import TemplateError, UsageError
 from edgellm.prompt import Message
 
@@ -45,6 +45,8 @@ class Vocab(Protocol):
     def bos(self) -> int | None: ...
     @property
     def specials(self) -> dict[str, int]: ...
+    @property
+    def strips(self) -> frozenset[int]: ...
     def encode(self, text: str) -> list[int]: ...
 
 
@@ -216,14 +218,17 @@ def encode(segments: Sequence[Segment], vocab: Vocab) -> list[int]:
 
 def _scan(segments: Sequence[Segment], vocab: Vocab) -> Iterator[tuple[str, int | None]]:
     """Yield texts, each with the control token that follows it, if one does."""
-    finder = _finder(tuple(vocab.specials))
+    finder = spelling.finder(frozenset(vocab.specials))
     for segment in segments:
+        text = segment.text
         start = 0
         if finder and not segment.content:
-            for found in finder.finditer(segment.text):
-                yield segment.text[start : found.start()], vocab.specials[found[0]]
+            for found in finder.finditer(text):
+                yield text[start : found.start()], vocab.specials[found[0]]
                 start = found.end()
-        yield segment.text[start:], None
+                if vocab.specials[found[0]] in vocab.strips:  # blanks of the scaffold, never those of a content
+                    start += len(text) - start - len(text[start:].lstrip(" \t\n\r\v\f"))
+        yield text[start:], None
 
 
 def _words(run: Sequence[str], vocab: Vocab) -> list[int]:
@@ -233,13 +238,6 @@ def _words(run: Sequence[str], vocab: Vocab) -> list[int]:
     except UnicodeEncodeError as error:  # half a surrogate pair: a text that was cut or decoded wrongly
         where = f"{text[max(0, error.start - 20) : error.start]!r}" if error.start else "its beginning"
         raise UsageError(f"the prompt is not valid Unicode: {text[error.start]!r} after {where}.") from error
-
-
-@functools.lru_cache(maxsize=4)
-def _finder(texts: tuple[str, ...]) -> re.Pattern[str] | None:
-    """Longest match first, as llama.cpp sorts its special tokens (src/llama-vocab.cpp, cache_special_tokens)."""
-    longest_first = sorted(filter(None, texts), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
 
 # Where templates come from.

@@ -225,7 +225,7 @@ def test_stop_from_another_thread_answers_within_a_fifth_of_a_second(tmp_path: P
 def test_vocabulary_tells_pieces_controls_and_ends(engine: LlamaCpp) -> None:
     vocab = engine.vocab
     assert len(vocab.pieces) == vocab.size
-    assert vocab.specials == {"<s>": 1, "</s>": 2}
+    assert vocab.specials == {"<unk>": 0, "<s>": 1, "</s>": 2}
     assert vocab.pieces[1] == vocab.pieces[2] == b""
     assert (vocab.bos, vocab.ends) == (1, frozenset({2}))
 

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "edgellm"
 FLOORS = {
     "ground": ["errors"],
     "facts": ["catalog", "hub", "gguf_bytes", "gguf", "preflight", "hardware"],
-    "craft": ["sizes", "plan", "sampling", "prompt", "sandbox", "template", "text", "constraint", "tasks"],
+    "craft": ["sizes", "plan", "sampling", "prompt", "sandbox", "spelling", "template", "text", "constraint", "tasks"],
     "engines": ["engines"],
     "loop": ["loop"],
     "model": ["source", "forecast", "opening", "service", "worker", "drive", "model"],
@@ -29,6 +29,7 @@ STAIRS = {
     ("prompt", "sampling"),
     ("template", "prompt"),
     ("template", "sandbox"),
+    ("template", "spelling"),
     ("tasks", "prompt"),
     ("tasks", "sampling"),
     ("service", "opening"),

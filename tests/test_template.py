@@ -336,6 +336,7 @@ class Bytes:
         "": 261,
     }
     pieces: Sequence[bytes] = (*(bytes([value]) for value in range(256)), *[b""] * 6)
+    strips: frozenset[int] = frozenset()
 
     def __init__(self, bos: int | None = 256, prefix: str = "") -> None:
         self.bos, self.prefix = bos, prefix

@@ -41,10 +41,14 @@ class Vocab(Protocol):
 
     @property
     def specials(self) -> dict[str, int]:
-        """Text of every control token, and its id."""
+        """Text of every control or user-defined token, and its id."""
+
+    @property
+    def strips(self) -> frozenset[int]:
+        """Special tokens that swallow the blanks to their right."""
 
     def encode(self, text: str) -> list[int]:
-        """Turn text into ids; never into control tokens, whatever the text says."""
+        """Turn text into ids; never into special tokens, whatever the text says."""
 
 
 class Engine(Protocol):

@@ -22,9 +22,10 @@ from edgellm.engines.devices import low_level
 from edgellm.engines.parameters import context_parameters, model_parameters
 from edgellm.errors import EngineFailed
 from edgellm.plan import Plan
+from edgellm.spelling import Speller
 
 # llama.h, enum llama_token_attr
-_CONTROL = 1 << 3
+_UNKNOWN, _CONTROL, _USER_DEFINED, _RSTRIP = 1 << 0, 1 << 3, 1 << 4, 1 << 8
 # C holds only the address of a log callback, and calls it as long as the library is loaded: none may ever be freed.
 _LOGS: list[Any] = []
 
@@ -55,10 +56,22 @@ class LlamaVocab:
 
     @cached_property
     def specials(self) -> dict[str, int]:
-        """Text of every control token, and its id."""
-        lib, vocab = self._lib, self._vocab
-        controls = (token for token in range(self.size) if lib.llama_vocab_get_attr(vocab, token) & _CONTROL)
-        return {lib.llama_vocab_get_text(vocab, token).decode("utf-8", "replace"): token for token in controls}
+        """Text of every token that stands for more than its letters, and its id.
+
+        User-defined tokens that are runs of blanks (GPT-NeoX) or single letters (DeepSeek) are spelling like any other.
+        """
+        lib, vocab, found = self._lib, self._vocab, {}
+        for token in self._marked(_UNKNOWN | _CONTROL | _USER_DEFINED):
+            text = lib.llama_vocab_get_text(vocab, token).decode("utf-8", "replace")
+            defined = lib.llama_vocab_get_attr(vocab, token) & _USER_DEFINED
+            if not (defined and (len(text) == 1 or not text.strip(" \t\n\r▁"))):
+                found[text] = token
+        return found
+
+    @cached_property
+    def strips(self) -> frozenset[int]:
+        """Special tokens that swallow the blanks to their right."""
+        return frozenset(self._marked(_RSTRIP))
 
     @cached_property
     def ends(self) -> frozenset[int]:
@@ -74,7 +87,20 @@ class LlamaVocab:
         return token if token >= 0 else None
 
     def encode(self, text: str) -> list[int]:
-        """Turn text into ids; control tokens are never parsed."""
+        """Turn text into ids; never into special tokens, whatever the text says."""
+        return self._speller(text)
+
+    @cached_property
+    def _speller(self) -> Speller:
+        defined = set(self._marked(_USER_DEFINED))
+        whole = [text for text, token in self.specials.items() if token in defined]
+        return Speller(self._tokenize, self.pieces, whole, self.specials.values())
+
+    def _marked(self, attributes: int) -> list[int]:
+        attribute, vocab = self._lib.llama_vocab_get_attr, self._vocab
+        return [token for token in range(self.size) if attribute(vocab, token) & attributes]
+
+    def _tokenize(self, text: str) -> list[int]:
         data = text.encode()
         room = len(data) + 8
         buffer = (ctypes.c_int32 * room)()

@@ -61,6 +61,7 @@ class ByteVocab:
     ends: frozenset[int] = frozenset({_END})
     bos: int | None = _BOS
     specials: dict[str, int] = field(default_factory=lambda: {"<s>": _BOS, "</s>": _END})
+    strips: frozenset[int] = frozenset()
 
     def encode(self, text: str) -> list[int]:
         """Turn text into its UTF-8 bytes."""
