@@ -107,6 +107,47 @@ class Loop:
                 return self._end(sequence, "cancelled")
         return None
 
+    # States that come from elsewhere, or go there.
+
+    def known(self, tokens: Tokens[int]) -> int:
+        """Return how many of a prompt's first tokens some slot holds."""
+        return max(overlap(tokens, held) for held in self._held)
+
+    def adopt(self, tokens: Tokens[int], state: bytearray) -> int:
+        """Put a saved state into a slot that nobody uses, where the least is forgotten; returns how many tokens it holds.
+
+        None when every slot is busy, or the engine refuses the state.
+        """
+        free = self._free()
+        if not free:
+            return 0
+        slot = min(free, key=lambda one: (self._lost(one, 0), self._used[one]))
+        self._empty(slot)
+        self._make_room({one.slot for one in self._running} | {slot}, len(tokens))
+        if self._engine.restore(slot, state) != len(tokens):
+            self._empty(slot)
+            return 0
+        self._held[slot], self._used[slot] = list(tokens), time.monotonic()
+        return len(tokens)
+
+    def saved(self, tokens: Tokens[int], *, whole: bool) -> tuple[list[int], bytearray]:
+        """Return what is computed of a prompt, as tokens and the engine's bytes; nothing where that is impossible.
+
+        With `whole`, all that the slot holds which knows most of the prompt: mostly an answer as well.
+        """
+        slot = max(range(self._engine.slots), key=lambda one: overlap(tokens, self._held[one]))
+        length = overlap(tokens, self._held[slot])
+        if whole and 2 * length >= len(self._held[slot]):  # less would be another conversation
+            length = len(self._held[slot])
+        if length == len(self._held[slot]):
+            return self._held[slot][:], self._engine.save(slot)
+        empty = [one for one in self._free() if not self._held[one]]
+        if not empty or self._engine.share(slot, empty[0], length) < length:
+            return [], bytearray()
+        state = self._engine.save(empty[0])
+        self._empty(empty[0])
+        return list(tokens[:length]), state
+
     def step(self) -> list[Event]:
         """Move everyone who can move by one decode; returns what happened, [] when a stop interrupted it."""
         self._admit()
@@ -168,7 +209,7 @@ class Loop:
         """Refuse to compute a prefix that a running prefill is about to have computed."""
         for other in self._running:
             if not other.answer:
-                coming = _common(sequence.prompt, other.prompt) - _common(sequence.prompt, self._held[other.slot])
+                coming = overlap(sequence.prompt, other.prompt) - overlap(sequence.prompt, self._held[other.slot])
                 if coming >= _WORTH_WAITING:
                     return False
         return True
@@ -176,9 +217,9 @@ class Loop:
     def _place(self, sequence: Sequence) -> None:
         """Put a sequence into a free slot, with the longest prefix that any slot holds, where the least is forgotten."""
         limit = len(sequence.prompt) - 1  # one token must be computed, for its logits
-        common = [min(_common(sequence.prompt, held), limit) for held in self._held]
+        common = [min(overlap(sequence.prompt, held), limit) for held in self._held]
         busy = {one.slot for one in self._running}
-        free = [slot for slot in range(self._engine.slots) if slot not in busy]
+        free = self._free()
         source = max(range(self._engine.slots), key=lambda slot: common[slot])
         slot = min(free, key=lambda one: (self._lost(one, common[one]), -common[one], self._used[one]))
         if common[slot] >= common[source]:
@@ -190,17 +231,21 @@ class Loop:
         self._running.append(sequence)
         self._make_room(busy | {slot})
 
+    def _free(self) -> list[int]:
+        busy = {one.slot for one in self._running}
+        return [slot for slot in range(self._engine.slots) if slot not in busy]
+
     def _lost(self, slot: int, kept: int) -> int:
         """Tokens that a slot would forget: a conversation waits for its next turn, a few last tokens do not matter."""
         lost = len(self._held[slot]) - kept
         return lost if lost >= _WORTH_WAITING else 0
 
-    def _make_room(self, busy: set[int]) -> None:
-        """Forget what idle slots hold, the longest unused first, until every running answer has its cells."""
+    def _make_room(self, busy: set[int], extra: int = 0) -> None:
+        """Forget what idle slots hold, the longest unused first, until every running answer, and `extra`, has its cells."""
         idle = sorted((slot for slot in range(self._engine.slots) if slot not in busy), key=lambda one: self._used[one])
         while idle:
             kept = sum(len(self._held[slot]) for slot in idle)
-            if sum(self._reserve(one) for one in self._running) + kept <= self._engine.cells:
+            if sum(self._reserve(one) for one in self._running) + kept + extra <= self._engine.cells:
                 return
             self._empty(idle.pop(0))
 
@@ -272,7 +317,7 @@ class Loop:
             self._used[sequence.slot] = time.monotonic()
 
 
-def _common(left: Tokens[int], right: Tokens[int]) -> int:
+def overlap(left: Tokens[int], right: Tokens[int]) -> int:
     """Length of the longest common prefix."""
     length = min(len(left), len(right))
     if left[:length] == right[:length]:

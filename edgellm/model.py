@@ -228,6 +228,14 @@ class Model:
             return self.ask([Prompt(completion=prompt, count=True)])[0].prompt_tokens
         return self.ask([Prompt(messages=_messages(prompt), count=True)])[0].prompt_tokens
 
+    def keep(self, messages: Sequence[Turn], path: str | os.PathLike[str]) -> int:
+        """Write what is computed of a conversation to a state file, for `Prompt.saved`; returns how many tokens it holds.
+
+        `messages` are as they were last sent; a lone system message keeps what every conversation under it begins with.
+        0 when little is computed, or the engine cannot. Raises EngineFailed when the file cannot be written.
+        """
+        return self.ask([Prompt(messages=_messages(messages), keep=os.fspath(path))])[0].shared_tokens
+
     def follow(self, prompt: Prompt) -> Stream:
         """Answer one prompt piece by piece."""
         return Stream(self._worker.session(), prompt)

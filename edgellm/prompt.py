@@ -33,6 +33,11 @@ class Prompt:
     completion: str | None = None  # raw text to continue, without a chat template; excludes messages
     sampling: Sampling = field(default_factory=Sampling)
     schema: Mapping[str, Any] | None = None
+    # Files that may hold the model's state after a beginning of this prompt: then that need not be computed again.
+    saved: tuple[str, ...] = ()
+    # Only write what is computed of this prompt, and the answer after it, to this file; of a lone system message, what
+    # every conversation under it begins with. The reply's `shared_tokens` says how many tokens that are.
+    keep: str | None = None
     count: bool = False  # only count the prompt's tokens: answered at once, whatever the context
 
 

@@ -5,14 +5,20 @@ Knows no process and no pipe; `worker` carries its words across, and in-process 
 
 from __future__ import annotations
 
-from edgellm import engines, template
+from dataclasses import replace
+from pathlib import Path
+
+from edgellm import engines, states, template
 from edgellm.constraint import Grammar
 from edgellm.engines.base import Engine
-from edgellm.errors import PromptTooLong
-from edgellm.loop import Loop, Sequence
+from edgellm.errors import EngineFailed, PromptTooLong
+from edgellm.loop import Loop, Sequence, overlap
 from edgellm.opening import Opening
-from edgellm.prompt import Event, Prompt, Reply
+from edgellm.prompt import Event, Message, Prompt, Reply
 from edgellm.text import TextStream
+
+# Reading a state of fewer tokens from the disk is no faster than computing them.
+_WORTH_READING = 64
 
 
 class Service:
@@ -35,17 +41,21 @@ class Service:
         return self._loop.idle
 
     def add(self, id: int, prompt: Prompt) -> Event | None:  # noqa: A002 - the noun of Event
-        """Take a prompt in; one that only counts is answered here and now, however long it is.
+        """Take a prompt in; one that only counts or keeps is answered here and now, however long it is.
 
         Raises PromptTooLong, TemplateError or SchemaUnsupported before anything is computed.
         """
         if prompt.count:
             return Event(id, reply=self._counted(prompt))
+        if prompt.keep is not None:
+            return Event(id, reply=self._kept(prompt, Path(prompt.keep)))
         self._refuse_hopeless(prompt)
         grammar = self._grammar(prompt)
+        tokens = self._tokens(prompt)
+        self._recall(prompt.saved, tokens)
         sequence = Sequence(
             id=id,
-            prompt=self._tokens(prompt),
+            prompt=tokens,
             sampling=prompt.sampling,
             text=TextStream(stop=prompt.sampling.stop, lead="" if prompt.completion is not None else self._lead),
             constraint=grammar.start() if grammar else None,
@@ -72,6 +82,40 @@ class Service:
     def _counted(self, prompt: Prompt) -> Reply:
         tokens = len(self._tokens(prompt))
         return Reply(text="", finish="stop", prompt_tokens=tokens, tokens=0, context_tokens=self._engine.context)
+
+    # States on the disk.
+
+    def _recall(self, files: tuple[str, ...], tokens: list[int]) -> None:
+        """Put the saved state that knows most of a prompt into a slot, unless some slot knows nearly as much."""
+        found = [(overlap(tokens, states.peek(Path(file), self._engine.likeness)), file) for file in files]
+        length, file = max(found, default=(0, ""))
+        if length < self._loop.known(tokens) + _WORTH_READING:
+            return
+        with states.lent(Path(file), self._engine.likeness) as state:
+            if state:
+                self._loop.adopt(state.tokens, state.data)
+
+    def _kept(self, prompt: Prompt, path: Path) -> Reply:
+        """Write what slots hold of a prompt; nothing when that is little, or the engine cannot."""
+        alone = prompt.messages[-1:] and prompt.messages[-1].role == "system"
+        tokens = self._beginning(prompt) if alone else self._tokens(prompt)
+        held, data = self._loop.saved(tokens, whole=not alone)
+        if data and len(held) >= _WORTH_READING and not (alone and len(held) < len(tokens)):
+            try:
+                states.write(path, self._engine.likeness, states.State(held, data))
+                states.prune(path.parent)
+            except OSError as error:
+                raise EngineFailed(f"what was computed could not be kept: {error}.") from error
+        else:
+            held = []
+        return Reply(text="", finish="stop", prompt_tokens=len(tokens), tokens=0, shared_tokens=len(held))
+
+    def _beginning(self, prompt: Prompt) -> list[int]:
+        """Return the tokens that all conversations under a system prompt begin with, whatever is asked."""
+        first, second = (
+            self._tokens(replace(prompt, messages=(*prompt.messages, Message("user", text)))) for text in ("0", "a")
+        )
+        return first[: overlap(first, second)]
 
     def _refuse_hopeless(self, prompt: Prompt) -> None:
         """Refuse what cannot fit whatever the tokenizer does, before it spends seconds on megabytes."""

@@ -554,13 +554,15 @@ def _told(prompt: Prompt) -> dict[str, Any]:
         "sampling": asdict(prompt.sampling),
         "schema": prompt.schema,
         "count": prompt.count,
+        "saved": prompt.saved,
+        "keep": prompt.keep,
     }
 
 
 def _prompt(data: Mapping[str, Any]) -> Prompt:
     sampling = {**data["sampling"], "stop": tuple(data["sampling"]["stop"])}
     messages = tuple(Message(**message) for message in data["messages"])
-    return Prompt(**{**data, "messages": messages, "sampling": Sampling(**sampling)})
+    return Prompt(**{**data, "messages": messages, "sampling": Sampling(**sampling), "saved": tuple(data["saved"])})
 
 
 def _opening(data: Mapping[str, Any]) -> Opening:

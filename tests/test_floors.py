@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "edgellm"
 
 FLOORS = {
     "ground": ["errors"],
-    "facts": ["catalog", "hub", "gguf_bytes", "gguf", "preflight", "hardware"],
+    "facts": ["catalog", "hub", "gguf_bytes", "gguf", "preflight", "hardware", "states"],
     "craft": ["sizes", "plan", "sampling", "prompt", "sandbox", "spelling", "template", "text", "constraint", "tasks"],
     "engines": ["engines"],
     "loop": ["loop"],
@@ -58,7 +58,7 @@ ENTRANCES = {
     "llama_cpp": {"engines", "demo"},
     "llguidance": {"constraint"},
     "numpy": {"engines", "loop", "sampling", "constraint", "bench", "demo"},
-    "platformdirs": {"catalog", "hub", "repl", "hardware"},
+    "platformdirs": {"catalog", "hub", "repl", "hardware", "states"},
     "prompt_toolkit": {"repl"},
     "pydantic": set(),
     "pynvml": {"hardware"},

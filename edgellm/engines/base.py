@@ -74,6 +74,10 @@ class Engine(Protocol):
     def batch(self) -> int:
         """Tokens one `decode` may carry."""
 
+    @property
+    def likeness(self) -> str:
+        """What a saved state depends on, as a key: equal for two engines that may restore each other's states."""
+
     def decode(self, feeds: Sequence[Feed]) -> Sequence[Logits]:
         """Append tokens to slots and compute.
 
@@ -89,6 +93,15 @@ class Engine(Protocol):
 
     def share(self, source: int, target: int, length: int) -> int:
         """Make `target` hold the first `length` tokens of `source`; returns how many it holds, as `keep` does."""
+
+    def save(self, slot: int) -> bytearray:
+        """Return the state of a slot, to be restored by an engine of the same likeness; empty where that is impossible."""
+
+    def restore(self, slot: int, state: bytearray) -> int:
+        """Make a slot hold what `save` returned; returns how many tokens it holds then: 0 when the state was refused.
+
+        Only for bytes that are known to be whole, from an engine of the same likeness: C code believes all of them.
+        """
 
     def stop(self) -> None:
         """Abort a running `decode` from another thread, within 0.2 s."""

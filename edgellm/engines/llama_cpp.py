@@ -6,6 +6,7 @@ Runs in the worker's process, on files that passed preflight. It knows tokens an
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import sys
 from collections import deque
@@ -131,6 +132,7 @@ class LlamaCpp:
         self._held = [0] * self.slots
         self._window = 0 if plan.swa_full else int(lib.llama_model_n_swa(self._model))
         self._rolls_back = not (lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model))
+        self.likeness = _likeness(lib, paths, plan)
         self._open_batch()
         self._arm_stop()
         self._complaints.clear()  # what was said while loading explains no later failure
@@ -172,6 +174,24 @@ class LlamaCpp:
             self._lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
             self._held[target] = length
         return self._held[target]
+
+    def save(self, slot: int) -> bytearray:
+        """Return the cells of a slot, as llama.cpp writes them."""
+        size = int(self._lib.llama_state_seq_get_size(self._context, slot)) if self._held[slot] else 0
+        state = bytearray(size)
+        if not size or self._lib.llama_state_seq_get_data(self._context, _bytes_of(state), size, slot) != size:
+            return bytearray()
+        return state
+
+    def restore(self, slot: int, state: bytearray) -> int:
+        """Fill a slot with saved cells; what llama.cpp refuses leaves the slot empty."""
+        self._remove(slot, 0)
+        self._held[slot] = 0
+        if self._lib.llama_state_seq_set_data(self._context, _bytes_of(state), len(state), slot) == len(state):
+            self._held[slot] = int(self._lib.llama_memory_seq_pos_max(self._memory, slot)) + 1
+        if not self._held[slot]:
+            self._remove(slot, 0)
+        return self._held[slot]
 
     def stop(self) -> None:
         """Abort a running `decode`, or the next one when none is running."""
@@ -286,3 +306,20 @@ class LlamaCpp:
             return False
         oldest = self._lib.llama_memory_seq_pos_min(self._memory, slot)
         return not self._window or bool(oldest <= max(0, length - self._window))
+
+
+def _bytes_of(state: bytearray) -> Any:
+    """Look at a bytearray as C does, without copying it."""
+    return (ctypes.c_uint8 * len(state)).from_buffer(state)
+
+
+def _likeness(lib: Any, paths: Sequence[str], plan: Plan) -> str:
+    """Name all that decides what a state's bytes mean: the library, the files, and how the cache is laid out.
+
+    Files by place, size and time, as `make` knows them: reading gigabytes at every start would cost what a state saves.
+    """
+    files = [(os.path.realpath(path), os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in paths]
+    library = os.stat(lib._lib._name)
+    layout = (plan.kv_type, plan.flash_attention, plan.swa_full)
+    facts = repr((files, library.st_size, library.st_mtime_ns, layout))
+    return hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()

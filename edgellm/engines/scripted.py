@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import time
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,7 @@ class Script:
     step_s: float = 0.0
     crash_at: int | None = None
     hang_at: int | None = None
+    crash_restoring: bool = False  # die when a saved state is restored
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Script:
@@ -72,7 +74,7 @@ class Scripted:
     """The engine over a `Script`: a slot's first logits end its prompt, every later token is one step of the answer."""
 
     def __init__(self, script: Script | None = None, *, context: int = 4096, slots: int = 4) -> None:
-        self.vocab = ByteVocab()
+        self.vocab, self.likeness = ByteVocab(), "scripted"
         self.context, self.slots, self.cells, self.batch = context, slots, context * slots, 512
         self._script = script or Script()
         self._held: list[list[int]] = [[] for _ in range(slots)]
@@ -102,12 +104,27 @@ class Scripted:
         self._said[target] = (0, [])
         return length
 
+    def save(self, slot: int) -> bytearray:
+        """Return the tokens of a slot: its whole state."""
+        return bytearray(array("i", self._held[slot]).tobytes())
+
+    def restore(self, slot: int, state: bytearray) -> int:
+        """Make a slot hold saved tokens."""
+        self._suffer_restoring()
+        self._held[slot] = array("i", bytes(state)).tolist()
+        self._said[slot] = (0, [])
+        return len(self._held[slot])
+
     def stop(self) -> None:
         """Abort a running decode."""
         self._stop = True
 
     def close(self) -> None:
         """Nothing to free."""
+
+    def _suffer_restoring(self) -> None:
+        if self._script.crash_restoring:
+            os.kill(os.getpid(), signal.SIGABRT)
 
     def _suffer(self) -> None:
         self._calls += 1
