@@ -171,7 +171,7 @@ class _Child:
 
     def ask(self, id: int, prompt: Prompt, inbox: _Inbox) -> None:  # noqa: A002
         """Send a prompt whose events go to `inbox`. Raises what the child died of, if it did."""
-        line = _line({"ask": id, "prompt": _told(prompt)})
+        line = _line({"ask": id, "prompt": asdict(prompt)})
         with self._lock:
             if self.death:
                 raise self.death
@@ -545,18 +545,6 @@ def _describe(event: Event) -> dict[str, Any]:
 def _event(data: Mapping[str, Any]) -> Event:
     reply, error = data["reply"], data["error"]
     return Event(data["id"], data["text"], Reply(**reply) if reply else None, from_wire(error) if error else None)
-
-
-def _told(prompt: Prompt) -> dict[str, Any]:
-    return {
-        "messages": [asdict(message) for message in prompt.messages],
-        "completion": prompt.completion,
-        "sampling": asdict(prompt.sampling),
-        "schema": prompt.schema,
-        "count": prompt.count,
-        "saved": prompt.saved,
-        "keep": prompt.keep,
-    }
 
 
 def _prompt(data: Mapping[str, Any]) -> Prompt:
