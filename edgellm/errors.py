@@ -15,6 +15,7 @@ EdgeError
 │   ├── DiskFull                        it would not fit; carries both numbers
 │   └── HashMismatch                    bytes came, but not the promised ones
 ├── ModelFileError(ValueError)          not a usable GGUF; carries path, offset and field
+├── AdapterRefused(ValueError)          an adapter that cannot be converted, or that its base cannot run
 ├── DoesNotFit(MemoryError)             needed and available bytes, and the nearest wish that would fit
 ├── EngineMissing(ImportError)          the backend is not installed; the message is the cure
 ├── EngineFailed(RuntimeError)          the backend refused
@@ -104,6 +105,10 @@ class ModelFileError(EdgeError, ValueError):
         )
         super().__init__(f"{path}{where}: {reason}")
         self.path, self.reason, self.offset, self.field = path, reason, offset, field
+
+
+class AdapterRefused(EdgeError, ValueError):
+    """An adapter that cannot be converted, or that its base cannot run."""
 
 
 class DoesNotFit(EdgeError, MemoryError):

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "edgellm"
 
 FLOORS = {
     "ground": ["errors"],
-    "facts": ["catalog", "hub", "gguf_bytes", "gguf", "preflight", "hardware", "states"],
+    "facts": ["catalog", "hub", "gguf_bytes", "gguf", "preflight", "hardware", "states", "adapter"],
     "craft": ["sizes", "plan", "sampling", "prompt", "sandbox", "spelling", "template", "text", "constraint", "tasks"],
     "engines": ["engines"],
     "loop": ["loop"],
@@ -25,6 +25,7 @@ STAIRS = {
     ("gguf", "gguf_bytes"),
     ("gguf", "preflight"),
     ("preflight", "gguf_bytes"),
+    ("adapter", "gguf"),
     ("plan", "sizes"),
     ("prompt", "sampling"),
     ("template", "prompt"),
@@ -57,13 +58,14 @@ ENTRANCES = {
     "jsonschema": {"tasks", "constraint"},
     "llama_cpp": {"engines", "demo"},
     "llguidance": {"constraint"},
-    "numpy": {"engines", "loop", "sampling", "constraint", "bench", "demo"},
+    "numpy": {"adapter", "engines", "loop", "sampling", "constraint", "bench", "demo"},
     "platformdirs": {"catalog", "hub", "repl", "hardware", "states"},
     "prompt_toolkit": {"repl"},
     "pydantic": set(),
     "pynvml": {"hardware"},
     "rich": {"cli", "repl"},
-    "gguf": {"demo"},
+    "gguf": {"adapter", "demo"},
+    "safetensors": {"adapter"},
     "torch": {"demo"},
 }
 """The rooms through which a third-party library may enter."""

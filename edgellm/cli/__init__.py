@@ -29,6 +29,7 @@ VERBS = {
     "verify": "models",
     "rm": "models",
     "plan": "models",
+    "adapter": "adapter",
     "doctor": "models",
 }
 """Every verb, and the file of this folder that it lives in."""
