@@ -118,7 +118,7 @@ def _mapped(
                 f"{wanted}: it was trained on another base."
             )
         mapped[name] = pair
-    return {name: mapped[name] for name in shapes if name in mapped}  # PEFT's order is arbitrary; this one is the base's
+    return {name: mapped[name] for name in shapes if name in mapped}  # safetensors has no order worth keeping
 
 
 def _why_not(module: str, name: str | None, header: gguf.Header) -> str:
