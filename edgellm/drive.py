@@ -181,6 +181,10 @@ def checked(prompt: Prompt) -> Prompt:
         _check_text(message.content)
     if prompt.completion is not None:
         _check_text(prompt.completion)
+    if prompt.quotes is not None:
+        _check_text(prompt.quotes)
+        if prompt.schema is None:
+            raise UsageError("quotes are for a prompt with a schema.")
     return prompt if prompt.schema is None else replace(prompt, schema=_plain(prompt.schema))
 
 

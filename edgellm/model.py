@@ -171,15 +171,20 @@ class Model:
         fields: str | None = None,
         examples: Sequence[tuple[str, Any]] = (),
         sampling: Sampling = extraction.GREEDY,
+        verbatim: bool = False,
     ) -> Any:
         """Extract JSON from a text, or a list of texts decoded together.
 
         The schema is a JSON Schema dict (returns plain values), a pydantic class (returns instances), or the short form
-        in `fields`: `'name, age int, email?, tags [str]'`. Raises SchemaUnsupported before anything is computed,
+        in `fields`: `'name, age int, email?, tags [str]'`. With `verbatim`, every text that the schema leaves free is a
+        literal piece of the given text, enforced while decoding. Raises SchemaUnsupported before anything is computed,
         TruncatedOutput when the token budget ended inside the answer, InvalidOutput when the class refuses it.
         """
         plain, finish = _read_schema(schema, fields)
-        found = self._each(text, lambda one: extraction.extract(one, plain, examples=examples, sampling=sampling))
+        found = self._each(
+            text,
+            lambda one: extraction.extract(one, plain, examples=examples, sampling=sampling, verbatim=verbatim),
+        )
         return finish(found) if isinstance(text, str) else [finish(one) for one in found]
 
     async def achat(

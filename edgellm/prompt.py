@@ -39,6 +39,7 @@ class Prompt:
     # every conversation under it begins with. The reply's `shared_tokens` says how many tokens that are.
     keep: str | None = None
     count: bool = False  # only count the prompt's tokens: answered at once, whatever the context
+    quotes: str | None = None  # with a schema: its free texts are verbatim pieces of this one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

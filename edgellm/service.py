@@ -145,6 +145,8 @@ class Service:
     def _grammar(self, prompt: Prompt) -> Grammar | None:
         if prompt.schema is None:
             return None
+        if prompt.quotes is not None:  # another grammar for every text: not worth keeping
+            return Grammar.compile(prompt.schema, self._engine.vocab, lead=self._lead, quotes=prompt.quotes)
         key = repr(prompt.schema)
         grammar = self._grammars.pop(key, None) or Grammar.compile(prompt.schema, self._engine.vocab, lead=self._lead)
         self._grammars[key] = grammar

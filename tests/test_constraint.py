@@ -15,8 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgellm import constraint
-from edgellm.constraint import Constraint, Grammar
+from edgellm.constraint import Constraint, Grammar, refusal, vocabulary
 from edgellm.errors import NoWayOut, SchemaUnsupported
 
 END = 257
@@ -412,7 +411,7 @@ def test_the_vocabulary_is_read_once() -> None:
     assert Counted.reads == 1
     for _ in range(3):
         Grammar.compile(TEXT, Bytes())  # others come and go
-    assert len(constraint._tokenizers) <= 2
+    assert len(vocabulary._tokenizers) <= 2
 
 
 # What is refused, and how.
@@ -603,7 +602,7 @@ def test_a_search_too_deep_for_the_interpreter_blames_the_whole_schema(monkeypat
     def deep(self: Any, pointer: str, part: Any) -> None:
         raise RecursionError
 
-    monkeypatch.setattr(constraint._Search, "_within", deep)
+    monkeypatch.setattr(refusal._Search, "_within", deep)
     with pytest.raises(SchemaUnsupported, match="cannot enforce the schema while decoding") as caught:
         Grammar.compile(record(a={"not": {}}), VOCAB)
     assert caught.value.pointer == ""

@@ -100,6 +100,7 @@ def summarize(
 @click.option("--fields", help="Short form of a schema: 'name, age int, email?, tags [str]'.")
 @click.option("--schema", type=click.Path(path_type=Path), help="A JSON Schema file.")
 @click.option("--examples", type=click.Path(path_type=Path), help='JSONL of {"input": text, "output": value}.')
+@click.option("--verbatim", is_flag=True, help="Texts in the answer are literal pieces of the given text.")
 @_json_option
 @sampling_options(extraction.GREEDY)
 @model_options
@@ -109,6 +110,7 @@ def extract(
     fields: str | None,
     schema: Path | None,
     examples: Path | None,
+    verbatim: bool,
     as_json: bool,
     sampling: Sampling,
     **load: Any,
@@ -122,7 +124,7 @@ def extract(
         given_text(text, file),
         as_json,
         load,
-        lambda one: extraction.extract(one, wanted, examples=shown, sampling=sampling),
+        lambda one: extraction.extract(one, wanted, examples=shown, sampling=sampling, verbatim=verbatim),
     )
 
 

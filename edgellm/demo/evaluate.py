@@ -71,18 +71,22 @@ def _share(right: int, whole: int) -> float:
     return round(right / whole, 4) if whole else 0.0
 
 
-def measure(model: Model, task: str, limit: int) -> Score:
-    """Ask `limit` held-out examples of one kind, and count."""
+def measure(model: Model, task: str, limit: int, *, verbatim: bool = False) -> Score:
+    """Ask `limit` held-out examples of one kind, and count; with `verbatim`, extracted texts are quoted."""
     asked = list(islice(text.examples(SEED, evaluation=True, tasks={task: 1}), limit))
-    score, began = Score(task), time.monotonic()
-    enforced = task == "extract"
-    replies = model.ask(
-        Prompt(messages=one.messages, sampling=GREEDY, schema=one.schema if enforced else None) for one in asked
-    )
+    score, began = Score(f"{task} *" if verbatim else task), time.monotonic()
+    replies = model.ask(_prompt(one, task, verbatim) for one in asked)
     score.seconds = time.monotonic() - began
     for one, reply in zip(asked, replies, strict=True):
         _count(score, one, reply.text.strip())
     return score
+
+
+def _prompt(one: text.Example, task: str, verbatim: bool) -> Prompt:
+    if task != "extract":
+        return Prompt(messages=one.messages, sampling=GREEDY)
+    quotes = one.messages[-1].content.partition("Text: ")[2] or one.messages[-1].content
+    return Prompt(messages=one.messages, sampling=GREEDY, schema=one.schema, quotes=quotes if verbatim else None)
 
 
 def _count(score: Score, one: text.Example, got: str) -> None:
@@ -164,6 +168,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument(
         "--task", action="append", choices=[*text.TASKS, "known"], help="only this kind; may be repeated"
     )
+    parser.add_argument("--verbatim", action="store_true", help="measure extract twice: free, and quoted (marked *)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     parser.add_argument("--wrong", type=int, default=0, metavar="N", help="show the first N wrong answers of each kind")
     options = parser.parse_args(list(arguments) if arguments is not None else None)
@@ -174,8 +179,11 @@ def main(arguments: Iterable[str] | None = None) -> int:
     with load(options.model, context=2048, slots=8, threads=1) as model:
         for task in options.task or ["known", *text.TASKS]:
             scores.append(known(model) if task == "known" else measure(model, task, options.limit))
-            if not options.json:
-                _show(scores[-1], Random(0), options.wrong)
+            if task == "extract" and options.verbatim:
+                scores.append(measure(model, task, options.limit, verbatim=True))
+        if not options.json:
+            for score in scores:
+                _show(score, Random(0), options.wrong)
     if options.json:
         print(json.dumps([score.as_dict() for score in scores], indent=1))
     return 0

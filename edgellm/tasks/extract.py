@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from edgellm.errors import EmptyText, InvalidOutput, SchemaUnsupported, TruncatedOutput, UsageError
 from edgellm.prompt import Message, Prompt, Reply, Task
 from edgellm.sampling import Sampling
+from edgellm.tasks.quoting import unquoted
 
 Schema = Mapping[str, Any]
 GREEDY = Sampling(temperature=0.0)
@@ -62,7 +63,14 @@ def fields(short: str) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-def ask(text: str, schema: Schema, *, examples: Sequence[tuple[str, Any]] = (), sampling: Sampling = GREEDY) -> Prompt:
+def ask(
+    text: str,
+    schema: Schema,
+    *,
+    examples: Sequence[tuple[str, Any]] = (),
+    sampling: Sampling = GREEDY,
+    verbatim: bool = False,
+) -> Prompt:
     """Build the prompt: the wanted keys in schema order, earlier examples as turns, the text last."""
     if not isinstance(schema, Mapping):
         raise SchemaUnsupported(f"a JSON Schema is an object, not {type(schema).__name__}.")
@@ -71,20 +79,34 @@ def ask(text: str, schema: Schema, *, examples: Sequence[tuple[str, Any]] = (), 
         for given, wanted in examples
         for message in (Message("user", _question(given, schema)), Message("assistant", dump(wanted)))
     ]
-    return Prompt(messages=(*turns, Message("user", _question(text, schema))), sampling=sampling, schema=schema)
+    return Prompt(
+        messages=(*turns, Message("user", _question(text, schema))),
+        sampling=sampling,
+        schema=schema,
+        quotes=text.strip() if verbatim else None,
+    )
 
 
 def extract(
-    text: str, schema: Schema, *, examples: Sequence[tuple[str, Any]] = (), sampling: Sampling = GREEDY
+    text: str,
+    schema: Schema,
+    *,
+    examples: Sequence[tuple[str, Any]] = (),
+    sampling: Sampling = GREEDY,
+    verbatim: bool = False,
 ) -> Task[Any]:
-    """Extract from one text. Returns the parsed value.
+    """Extract from one text. Returns the parsed value; with `verbatim`, its free texts are literally in the text.
 
-    Raises EmptyText, TruncatedOutput (the token budget ended first; carries the partial text) or InvalidOutput.
+    A text is free when its schema gives no enum, const, pattern or format; it may also be empty. Raises EmptyText,
+    TruncatedOutput (the token budget ended first; carries the partial text) or InvalidOutput.
     """
     if not text.strip():
         raise EmptyText("there is no text to extract from.")
-    [reply] = yield [ask(text, schema, examples=examples, sampling=sampling)]
-    return read(reply, schema)
+    [reply] = yield [ask(text, schema, examples=examples, sampling=sampling, verbatim=verbatim)]
+    value = read(reply, schema)
+    if verbatim and (path := unquoted(value, schema, text)):
+        raise InvalidOutput(f"the answer's {path} is not literally in the text.", reply.text)
+    return value
 
 
 def read(reply: Reply, schema: Schema) -> Any:

@@ -1,0 +1,83 @@
+"""Why llguidance refuses a schema, in words that help: which keyword, where, and what to do."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from edgellm.constraint.library import json_grammar, matcher
+from edgellm.constraint.plain import behind, children, escape
+from edgellm.errors import SchemaUnsupported
+
+# What llguidance says, and the keyword it means.
+_MEANS = (
+    (re.compile(r'Unimplemented keys: \["([^"]+)"'), None),
+    (re.compile(r"Unknown format|Failed to parse format"), "format"),
+    (re.compile(r"(?i)regex"), "pattern"),
+    (re.compile(r"Invalid type"), "type"),
+    (re.compile(r"Pointer|Resource|registry|circular reference|\$ref"), "$ref"),
+    (re.compile(r"oneOf"), "oneOf"),
+    (re.compile(r"for '(\w+)'|^(\w+) must be|^Unsatisfiable schema: (\w+)"), None),
+)
+
+
+def blame(schema: dict[str, Any], message: str) -> SchemaUnsupported:
+    """Say which keyword, where, and what to do."""
+    pointer, culprit = _Search(schema, message).find()
+    keyword = _keyword(message)
+    name = "the schema"
+    if keyword in culprit:
+        pointer, name = f"{pointer}/{escape(keyword)}", repr(keyword)
+    where = f" at {pointer}" if pointer else ""
+    return SchemaUnsupported(
+        f"cannot enforce {name}{where} while decoding: {words(message)}. Change or remove it.", pointer
+    )
+
+
+class _Search:
+    """Looks for the innermost subschema that fails alone with the same message, for half a second at most."""
+
+    def __init__(self, schema: dict[str, Any], message: str) -> None:
+        from llguidance import LLTokenizer
+
+        self._schema, self._message = schema, message
+        self._tokenizer = LLTokenizer("byte")
+        self._shared = {key: schema[key] for key in ("$schema", "$defs", "definitions") if key in schema}
+        self._followed: set[str] = set()
+        self._until = time.monotonic() + 0.5
+
+    def find(self) -> tuple[str, dict[str, Any]]:
+        """Return the pointer and the subschema; the root when nothing smaller is to blame."""
+        try:
+            return self._within("", self._schema) or ("", self._schema)
+        except RecursionError:
+            return "", self._schema
+
+    def _within(self, pointer: str, part: Any) -> tuple[str, dict[str, Any]] | None:
+        if not isinstance(part, dict) or time.monotonic() > self._until:
+            return None
+        for step, child in children(part):
+            if found := self._within(pointer + step, child):
+                return found
+        if not pointer or matcher(json_grammar({**part, **self._shared}), self._tokenizer).get_error() != self._message:
+            return None
+        reference = str(part.get("$ref"))
+        target = behind(self._schema, reference)
+        if target is None or reference in self._followed:
+            return pointer, part
+        self._followed.add(reference)
+        return self._within(reference[1:], target) or (pointer, part)
+
+
+def _keyword(message: str) -> str:
+    for pattern, keyword in _MEANS:
+        if found := pattern.search(message):
+            return keyword or next(filter(None, found.groups()))
+    return ""
+
+
+def words(message: str) -> str:
+    """llguidance's message as one short line."""
+    line = " ".join(message.replace("<non-verbose/>", "").split()).rstrip(".")
+    return line if len(line) <= 300 else f"{line[:299]}…"
