@@ -39,6 +39,7 @@ class Device:
     row_padding: bool = False  # CUDA and ROCm pad quantised rows to 512 elements: ggml-cuda.cu, get_alloc_size
     id: str = ""  # PCI address such as "0000:c1:00.0"; "" where unknown
     headless: bool = False  # known to drive no screen
+    bandwidth_bytes_s: int = 0  # of its memory; 0 where unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,7 +433,15 @@ def _nvml_device(nvml: Any, number: int, handle: Any) -> Device:
         row_padding=True,
         id=pci_address(text[1]),
         headless=screen == 0,
+        bandwidth_bytes_s=_nvml_bandwidth(nvml, handle),
     )
+
+
+def _nvml_bandwidth(nvml: Any, handle: Any) -> int:
+    """Bytes a second between chips and GPU: two transfers a clock over the whole bus; 0 where NVML does not say."""
+    clock_mhz = _or_none(nvml, lambda: nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_MEM)) or 0
+    bits = _or_none(nvml, lambda: nvml.nvmlDeviceGetMemoryBusWidth(handle)) or 0
+    return int(2 * clock_mhz * 1_000_000 * bits // 8)
 
 
 def _or_none(nvml: Any, ask: Callable[[], Any]) -> Any:
@@ -500,9 +509,9 @@ def amd_devices(root: Path = Path("/")) -> tuple[Device, ...]:
 
 
 def _with_identity(device: Device, seen: Sequence[Device]) -> Device:
-    """Add what only the vendor's interface knows, matched by PCI address: whether a screen hangs on it."""
+    """Add what only the vendor's interface knows, matched by PCI address: its memory's speed, whether a screen hangs on it."""
     twin = next((other for other in seen if device.id and other.id == device.id), None)
-    return replace(device, headless=twin.headless) if twin else device
+    return replace(device, headless=twin.headless, bandwidth_bytes_s=twin.bandwidth_bytes_s) if twin else device
 
 
 # -- asking ------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ _LAYER = re.compile(r"^blk\.(\d+)\.")
 _INPUT = ("token_embd.weight", "position_embd.", "token_types.", "per_layer_token_embd.")  # LLM_TENSOR_LAYER_INPUT
 _EXPERT = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps\.")
 _PLAIN_TYPES = frozenset({0, 1, 24, 25, 26, 27, 28, 30})  # ggml.h: F32, F16, I8, I16, I32, I64, F64, BF16: never padded
+_PASSING_INPUTS_BYTES = 32 * 1024  # measured with small models: inputs that are copied along, 12 KiB at most
 _OFFLOAD_TOKENS = 32  # ggml-cuda.cu, op_offload_min_batch_size: from here on, the GPU computes what lies in RAM too
 _HOST_ALIGNMENT = 32  # ggml.c, tensors inside a mapped file
 
@@ -414,7 +415,7 @@ def _passing_bytes(body: Anatomy, place: Placement, layout: Layout) -> int:
     moved = [scale.tensors[name] for name in place.in_ram if name in body.home]
     weights = max([*moved, *(body.widest[index] for index in here)], default=0)
     cache = max((kv_bytes(body, index, layout) for index in body.count(here)), default=0)
-    return weights + weights // 4 + cache + cache // 2  # and room for the holes they leave
+    return weights + weights // 4 + cache + cache // 2 + _PASSING_INPUTS_BYTES  # and room for the holes they leave
 
 
 # -- everything together -----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.errors import UsageError
+from edgellm.errors import DoesNotFit, UsageError
 
 if TYPE_CHECKING:
     from edgellm.catalog import Entry
@@ -38,7 +38,7 @@ def models(as_json: bool) -> None:
     if as_json:
         _print_json([{**dataclasses.asdict(entry), "state": state} for entry, state in rows])
         return
-    _table(
+    table(
         ("model", "size", "here", "licence", "good at"),
         [
             (
@@ -68,7 +68,7 @@ def show(model: str, as_json: bool, offline: bool) -> None:
     if as_json:
         _print_json(facts)
         return
-    _table(
+    table(
         ("", found.name),
         [(key.replace("_", " "), _plain(value)) for key, value in facts.items() if value not in (None, "")],
     )
@@ -138,22 +138,37 @@ def plan(
     as_json: bool,
     offline: bool,
 ) -> None:
-    """Say what would go where, and why, before anything is downloaded."""
+    """Say what would go where, and why, before anything is downloaded.
+
+    Without options it also compares the model's quantizations at usual contexts on this machine.
+    """
     from edgellm import forecast, source
+    from edgellm.cli import forecasts
     from edgellm.cli.options import layers
     from edgellm.plan import Wish
 
     found = source.find(model, offline=offline)
     wish = Wish(context=context, slots=slots, gpu_layers=layers(gpu_layers))
     header = found.header(offline=offline)
-    decided = forecast.plan(found, header, _machine(vram, ram), wish, imagined=bool(vram))
+    machine = _machine(vram, ram)
+    compares = not (vram or ram or context or as_json) and (slots, gpu_layers) == (1, "auto")
+    try:
+        decided = forecast.plan(found, header, machine, wish, imagined=bool(vram))
+    except DoesNotFit:
+        if compares:  # what would fit instead is the cure
+            table(*forecasts.comparison(found, header, machine, wish, offline=offline))
+        raise
+    speed = forecasts.speed(header, decided, machine)
     if as_json:
-        _print_json({"model": found.name, **dataclasses.asdict(decided)})
+        _print_json({"model": found.name, **dataclasses.asdict(decided), "expected": speed.as_dict()})
         return
     click.secho(f"{found.name}: {_title(header)}", bold=True)
-    for reason in decided.reasons:
+    for reason in (*decided.reasons, speed.sentence):
         click.echo(f"- {reason}")
     _show_bytes(decided)
+    if compares:
+        click.echo("")
+        table(*forecasts.comparison(found, header, machine, wish, offline=offline, speed=speed))
 
 
 @click.command()
@@ -265,14 +280,14 @@ def _show_bytes(plan: Plan) -> None:
     ]
     if rows:
         click.echo("")
-        _table(("GPU", "weights", "KV cache", "work space", "kept free", "free now"), rows)
+        table(("GPU", "weights", "KV cache", "work space", "kept free", "free now"), rows)
 
 
 def _gib(count: int) -> str:
     return f"{count / GIB:.2f} GiB"
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Print a table that fits the terminal; names from files and the hub are shown as plain text."""
     from rich.console import Console
     from rich.table import Table

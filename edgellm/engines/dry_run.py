@@ -88,14 +88,18 @@ def settle(header: Header, machine: Machine, wish: Wish | None = None, *, weigh:
     whole = plan.gpu_layers > header.layers and not plan.tensor_overrides
     if exact and (whole or wish.gpu_layers != "auto"):
         return exact
+    best = exact
     for _ in range(_TRIES):
         tighter = fit(header, machine, replace(wish, scratch=scratch))
         better, seen = _weighed(tighter, weigh)
-        if better is not None:
-            return better
-        if exact is not None:
-            return exact
-        scratch *= max(1.1, seen)
+        if better is None and best is None:
+            scratch *= max(1.1, seen)
+        elif better is None or (best is not None and _held(better) <= _held(best)):
+            break
+        else:
+            best, scratch = better, scratch * seen
+    if best is not None:
+        return best
     device = max(plan.devices, key=lambda device: device.used_bytes)
     raise DoesNotFit(
         f"{header.name} does not fit on {device.device} by llama.cpp's own count, though {plan.gpu_layers} layers should: "
@@ -103,6 +107,11 @@ def settle(header: Header, machine: Machine, wish: Wish | None = None, *, weigh:
         device.used_bytes,
         device.free_bytes,
     )
+
+
+def _held(plan: Plan) -> int:
+    """Bytes of weights on GPUs."""
+    return sum(device.weights_bytes for device in plan.devices)
 
 
 def _weighed(plan: Plan, weigh: Weigh) -> tuple[Plan | None, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ __all__ = [
     "choose",
     "fetch",
     "installed",
+    "quantizations",
     "ranged",
     "remove",
     "resolve",
@@ -90,6 +92,23 @@ def choose(names: Sequence[str], quant: str | None, file: str | None = None, rep
         quants = dict.fromkeys(match[0].upper() for name in firsts for match in _QUANT.finditer(name))
         raise NotOnHub(f"{repo} has no {quant}. It has {_few(list(quants) or firsts)}.")
     return _parts((tagged or firsts)[0], names, repo)
+
+
+def quantizations(repo: str, revision: str) -> dict[str, int]:
+    """Every quantization that a repository offers at a revision, and the bytes of its file or files, smallest first.
+
+    Asks the hub; files whose size it does not state are left out. Raises NotOnHub, Gated, Offline, DownloadFailed.
+    """
+    if reason := wire.forbidden(offline=False):
+        raise Offline(f"the files of {repo} cannot be listed: {reason}.")
+    present = {item.name: item for item in wire.listing(repo, revision)[1]}
+    found: dict[str, int] = {}
+    for tag in dict.fromkeys(match[0].upper() for name in present for match in _QUANT.finditer(name)):
+        with suppress(NotOnHub):  # a tag that only parts of other things carry: projectors, draft models
+            parts = [present[name].bytes for name in choose(list(present), tag, repo=repo)]
+            if all(parts):
+                found[tag] = sum(size for size in parts if size)
+    return dict(sorted(found.items(), key=lambda pair: pair[1]))
 
 
 def _tagged(names: Sequence[str], tag: str) -> list[str]:
