@@ -40,6 +40,8 @@ class Device:
     id: str = ""  # PCI address such as "0000:c1:00.0"; "" where unknown
     headless: bool = False  # known to drive no screen
     bandwidth_bytes_s: int = 0  # of its memory; 0 where unknown
+    driver: str = ""  # version; "" where unknown
+    margin_bytes: int | None = None  # to keep free, as measured in earlier loads; None: never measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,7 +424,8 @@ def _nvml_device(nvml: Any, number: int, handle: Any) -> Device:
     name = nvml.nvmlDeviceGetName(handle)
     address = _or_none(nvml, lambda: nvml.nvmlDeviceGetPciInfo(handle).busId) or ""
     screen = _or_none(nvml, lambda: nvml.nvmlDeviceGetDisplayActive(handle))
-    text = [part.decode() if isinstance(part, bytes) else str(part) for part in (name, address)]
+    driver = _or_none(nvml, lambda: nvml.nvmlSystemGetDriverVersion()) or ""
+    text = [part.decode() if isinstance(part, bytes) else str(part) for part in (name, address, driver)]
     return Device(
         name=f"NVIDIA{number}",
         description=text[0],
@@ -434,6 +437,7 @@ def _nvml_device(nvml: Any, number: int, handle: Any) -> Device:
         id=pci_address(text[1]),
         headless=screen == 0,
         bandwidth_bytes_s=_nvml_bandwidth(nvml, handle),
+        driver=text[2],
     )
 
 
@@ -509,9 +513,13 @@ def amd_devices(root: Path = Path("/")) -> tuple[Device, ...]:
 
 
 def _with_identity(device: Device, seen: Sequence[Device]) -> Device:
-    """Add what only the vendor's interface knows, matched by PCI address: its memory's speed, whether a screen hangs on it."""
+    """Add what only the vendor's interface knows, matched by PCI address: its speed, its driver, whether it has a screen."""
     twin = next((other for other in seen if device.id and other.id == device.id), None)
-    return replace(device, headless=twin.headless, bandwidth_bytes_s=twin.bandwidth_bytes_s) if twin else device
+    if twin is None:
+        return device
+    return replace(
+        device, headless=twin.headless, bandwidth_bytes_s=twin.bandwidth_bytes_s, driver=device.driver or twin.driver
+    )
 
 
 # -- asking ------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
-from edgellm import forecast, gguf, hardware, source
+from edgellm import forecast, gguf, hardware, margins, source
 from edgellm.drive import Drive, Stream
 from edgellm.errors import InvalidOutput, UsageError
 from edgellm.opening import Opening
@@ -72,6 +72,7 @@ def load(
                 plan=plan,
                 metadata=_small(header.metadata, without="tokenizer.chat_template" if template else ""),
                 template_hint=template or (found.entry.template if found.entry else None),
+                margin_keys={device.name: margins.key(device) for device in here.devices},
             )
         )
     except BaseException:
@@ -83,7 +84,7 @@ def load(
 def machine(worker: Worker | Here) -> hardware.Machine:
     """Look at the machine, with the GPUs that the installed build can use."""
     seen = worker.devices()
-    return hardware.detect(seen.devices, seen.offload)
+    return margins.known(hardware.detect(seen.devices, seen.offload))
 
 
 @dataclass(slots=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgellm.plan import Plan
@@ -18,3 +18,4 @@ class Opening:
     plan: Plan
     metadata: Mapping[str, Any]  # of the file, without its long arrays
     template_hint: str | None = None
+    margin_keys: Mapping[str, str] = field(default_factory=dict)  # GPU name -> under what to remember its margin

@@ -365,6 +365,8 @@ class _Case:
         if self.wish.margin_bytes is not None:
             return self.wish.margin_bytes
         device = self.devices[number]
+        if device.margin_bytes is not None:
+            return device.margin_bytes
         margin = _MARGIN_BYTES.get(device.backend, _OTHER_MARGIN_BYTES)
         return margin // 2 if device.headless else margin
 
@@ -451,6 +453,7 @@ class _Case:
         rooms = [
             f"{_size(device.free_bytes)} free on {device.description or device.name}, "
             f"{_size(self.margin(number))} of it left to the driver"
+            + (", as measured" if device.margin_bytes is not None else "")
             for number, device in enumerate(self.devices)
             if not on_gpus or place.layers[number] or place.output == number
         ]

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from edgellm import engines, states, template
+from edgellm import engines, margins, states, template
 from edgellm.constraint import Grammar
 from edgellm.engines.base import Engine
+from edgellm.engines.devices import free_bytes
 from edgellm.errors import EngineFailed, PromptTooLong
 from edgellm.loop import Loop, Sequence, overlap
 from edgellm.opening import Opening
@@ -26,6 +27,8 @@ class Service:
 
     def __init__(self, opening: Opening) -> None:
         self._opening = opening
+        uses_gpu = opening.engine == "llama_cpp" and any(one.used_bytes for one in opening.plan.devices)
+        self._before = free_bytes() if uses_gpu else {}  # forgotten when the first answer has been given
         self._engine: Engine = engines.open(opening.engine, opening.paths, opening.plan)
         self._loop = Loop(self._engine)
         self._grammars: dict[str, Grammar] = {}
@@ -65,7 +68,11 @@ class Service:
 
     def step(self) -> list[Event]:
         """Compute one step for everyone."""
-        return self._loop.step()
+        events = self._loop.step()
+        if self._before and any(event.reply for event in events):
+            margins.note(self._opening.margin_keys, self._opening.plan.devices, self._before, free_bytes())
+            self._before = {}
+        return events
 
     def cancel(self, id: int) -> Event | None:  # noqa: A002
         """End a prompt early; None when it is already over."""

@@ -353,6 +353,19 @@ class Nvml(types.ModuleType):
     def nvmlDeviceGetDisplayActive(self, handle: str) -> int:  # noqa: N802
         return 0
 
+    NVML_CLOCK_MEM = 2
+
+    def nvmlDeviceGetMaxClockInfo(self, handle: str, kind: int) -> int:  # noqa: N802
+        if "mig" in handle:
+            raise self.NVMLError("Not Supported")
+        return 9751  # an RTX 3090's GDDR6X
+
+    def nvmlDeviceGetMemoryBusWidth(self, handle: str) -> int:  # noqa: N802
+        return 384
+
+    def nvmlSystemGetDriverVersion(self) -> bytes:  # noqa: N802
+        return b"570.1"
+
 
 def test_nvml_tells_whole_gpus_and_instances_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Nvml()
@@ -363,6 +376,8 @@ def test_nvml_tells_whole_gpus_and_instances_apart(monkeypatch: pytest.MonkeyPat
     assert [device.free_bytes for device in nvidia] == [8 * GIB, 7 * GIB]
     assert nvidia[0].id == "0000:c1:00.0"
     assert nvidia[0].headless
+    assert [device.bandwidth_bytes_s for device in nvidia] == [936_096_000_000, 0]  # 936 GB/s, as the maker says
+    assert nvidia[0].driver == "570.1"
     assert complaints == ()
     assert fake.open == 0
 

@@ -206,12 +206,12 @@ def size_bytes(text: str) -> int:
 
 def _machine(vram: tuple[str, ...], ram: str | None) -> Machine:
     """This machine, or one that the user describes."""
-    from edgellm import hardware
+    from edgellm import hardware, margins
     from edgellm.engines import devices
 
     seen = devices.Answer((), None, "") if vram else devices.ask()
     return hardware.pretend(
-        hardware.detect(seen.devices, seen.offload),
+        margins.known(hardware.detect(seen.devices, seen.offload)),
         vram_bytes=[size_bytes(size) for size in vram] if vram else None,
         ram_bytes=size_bytes(ram) if ram else None,
     )

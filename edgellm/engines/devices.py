@@ -110,6 +110,11 @@ def look() -> Answer:
     return Answer(devices, bool(lib.llama_supports_gpu_offload()), "")
 
 
+def free_bytes() -> dict[str, int]:
+    """Free memory of every GPU by name, here and now, in a process that has llama.cpp loaded."""
+    return {device.name: device.free_bytes for device in _devices(low_level())}
+
+
 def symbol(lib: Any, name: str, result: Any, *arguments: Any) -> Any:
     """Bind a function that libllama or one of the ggml libraries beside it exports."""
     for handle in _handles(lib):
