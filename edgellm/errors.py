@@ -6,6 +6,7 @@ EdgeError
 │   ├── ResumeRefused                   an output was begun from something else than what is given now
 │   └── SchemaUnsupported               a schema keyword that cannot be enforced; carries its JSON pointer
 ├── RowUnreadable(ValueError)           a row of a batch that asks for nothing one could do
+├── DataRefused(ValueError)             training data with faults; carries how many
 ├── OutputFailed(OSError)               an output could not be written; what was written before is whole
 ├── ModelUnknown(LookupError)           no such model; suggests near names
 ├── DownloadFailed(OSError)             the file could not be had
@@ -58,6 +59,14 @@ class SchemaUnsupported(UsageError):
 
 class RowUnreadable(EdgeError, ValueError):
     """A row of a batch that asks for nothing one could do."""
+
+
+class DataRefused(EdgeError, ValueError):
+    """Training data with faults: nothing was trained."""
+
+    def __init__(self, message: str, faults: int) -> None:
+        super().__init__(message)
+        self.faults = faults
 
 
 class OutputFailed(EdgeError, OSError):
