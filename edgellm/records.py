@@ -142,7 +142,9 @@ def _parsed(number: int, text: str, fault: str) -> Record:
 def _json(path: Path) -> Iterator[Record]:
     """A list of objects; what does not begin as a list is read as JSON lines."""
     if path.stat().st_size > 8 * LONGEST_BYTES:
-        raise UsageError(f"{path.name} is a JSON file of {path.stat().st_size:,} bytes: write it as JSON lines (.jsonl).")
+        raise UsageError(
+            f"{path.name} is a JSON file of {path.stat().st_size:,} bytes: write it as JSON lines (.jsonl)."
+        )
     text, fault = _decoded(path.read_bytes().removeprefix(b"\xef\xbb\xbf"), "")
     if not text.lstrip().startswith("["):
         return _json_lines(path)
@@ -167,7 +169,11 @@ def _elements(text: str) -> Iterator[Record]:
         except (ValueError, RecursionError) as error:
             yield Record(line, fault="is nested too deeply" if isinstance(error, RecursionError) else str(error))
             return
-        yield Record(line, values) if isinstance(values, dict) else Record(line, fault=f"is {kind(values)}, not an object")
+        yield (
+            Record(line, values)
+            if isinstance(values, dict)
+            else Record(line, fault=f"is {kind(values)}, not an object")
+        )
     if not closed:
         yield Record(line, fault="ends before the list does")
 

@@ -14,6 +14,7 @@ FLOORS = {
     "facts": [
         "catalog",
         "hub",
+        "records",
         "gguf_bytes",
         "gguf",
         "preflight",
@@ -51,6 +52,7 @@ FLOORS = {
         "repl",
         "batch",
         "bench",
+        "finetune",
         "demo",
     ],
     "roof": ["cli", "__init__", "__main__"],
@@ -106,7 +108,11 @@ ENTRANCES = {
     "rich": {"cli", "repl"},
     "gguf": {"adapter", "demo"},
     "safetensors": {"adapter"},
-    "torch": {"demo"},
+    "torch": {"demo", "finetune"},
+    "transformers": {"finetune"},
+    "tokenizers": {"finetune"},
+    "peft": {"finetune"},
+    "matplotlib": {"finetune"},
 }
 """The rooms through which a third-party library may enter."""
 

@@ -23,6 +23,7 @@ VERBS = {
     "summarize": "tasks",
     "extract": "tasks",
     "batch": "batch",
+    "finetune": "finetune",
     "models": "models",
     "show": "models",
     "pull": "models",

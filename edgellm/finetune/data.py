@@ -138,7 +138,9 @@ class _Reading:
             column = next(iter(row))
             _note(self.notes, f"No column is named text: the first one, {column!r}, is taken.")
             return _text(column), f"the column {column}", "text"
-        raise ValueError(f"has none of messages, prompt and completion, instruction and response, or text ({_listed(row)})")
+        raise ValueError(
+            f"has none of messages, prompt and completion, instruction and response, or text ({_listed(row)})"
+        )
 
     def _formed(self, template: Form) -> Callable[[Mapping[str, Any]], _Read]:
         def read(row: Mapping[str, Any]) -> _Read:
@@ -293,12 +295,16 @@ def _text(column: str) -> Callable[[Mapping[str, Any]], _Read]:
 def _conversation(row: Mapping[str, Any]) -> _Read:
     turns = row["messages"]
     if not isinstance(turns, list) or not turns:
-        raise ValueError(f"has {kind(turns) if turns or not isinstance(turns, list) else 'an empty list'} as 'messages'")
+        raise ValueError(
+            f"has {kind(turns) if turns or not isinstance(turns, list) else 'an empty list'} as 'messages'"
+        )
     messages = tuple(_message(turn, number) for number, turn in enumerate(turns, 1))
     spoken = [message.role for message in messages[messages[0].role == "system" :]]
     for place, (role, wanted) in enumerate(zip(spoken, itertools.cycle(("user", "assistant")), strict=False)):
         if role != wanted:
-            raise ValueError(f"has {role} where {wanted} should speak (message {place + 1 + len(messages) - len(spoken)})")
+            raise ValueError(
+                f"has {role} where {wanted} should speak (message {place + 1 + len(messages) - len(spoken)})"
+            )
     if not spoken or spoken[-1] != "assistant":
         raise ValueError("ends without an answer of the assistant: there is nothing to learn")
     return messages, "", None

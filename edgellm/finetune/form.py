@@ -47,16 +47,22 @@ def read(path: Path) -> Form:
     except ValueError as error:
         raise UsageError(f"the template {path.name} {error}.") from error
     if not isinstance(found, dict):
-        raise UsageError(f'the template {path.name} is {kind(found)}, not an object {{"prompt": ..., "completion": ...}}.')
+        raise UsageError(
+            f'the template {path.name} is {kind(found)}, not an object {{"prompt": ..., "completion": ...}}.'
+        )
     for name in ("prompt", "completion"):
         if not isinstance(found.get(name), str):
             said = f"is {kind(found[name])}, not a text" if name in found else "is missing"
             raise UsageError(f"the template {path.name} cannot be used: its {name!r} {said}.")
     if strange := sorted(set(found) - {"prompt", "completion"}):
-        raise UsageError(f"the template {path.name} has a key {strange[0]!r}: it takes prompt and completion, nothing else.")
+        raise UsageError(
+            f"the template {path.name} has a key {strange[0]!r}: it takes prompt and completion, nothing else."
+        )
     form = Form(found["prompt"], found["completion"])
     if not form.fields or not _fields(form.completion, "completion"):
-        raise UsageError(f"the template {path.name} has no {{field}} in its completion: every row would teach the same.")
+        raise UsageError(
+            f"the template {path.name} has no {{field}} in its completion: every row would teach the same."
+        )
     return form
 
 
@@ -64,7 +70,9 @@ def _fields(text: str, name: str) -> list[str]:
     try:
         parts = list(Formatter().parse(text))
     except ValueError as error:
-        raise UsageError(f"the template's {name} cannot be read: {error}; a brace that is text is written twice.") from error
+        raise UsageError(
+            f"the template's {name} cannot be read: {error}; a brace that is text is written twice."
+        ) from error
     found = [(field, form, conversion) for _, field, form, conversion in parts if field is not None]
     for field, form, conversion in found:
         if not field.isidentifier() or form or conversion:

@@ -54,7 +54,9 @@ class Layout:
         """The tokens of an example; what counts ends with the token that ends an answer (the first of `ends` is added)."""
         if example.text:
             ids = [*encode([Segment(example.text, content=True)], vocab), ends[0]]
-            return Sample(tuple(ids), (False,) * (vocab.bos is not None) + (True,) * (len(ids) - (vocab.bos is not None)))
+            return Sample(
+                tuple(ids), (False,) * (vocab.bos is not None) + (True,) * (len(ids) - (vocab.bos is not None))
+            )
         if self.template is None:
             prompt, completion = written(example)
             before = encode([Segment(prompt, content=True)], vocab)

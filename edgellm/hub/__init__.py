@@ -33,11 +33,16 @@ __all__ = [
     "remove",
     "resolve",
     "verify",
+    "weights",
 ]
 
 _SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
 _QUANT = re.compile(
     r"(?<![A-Za-z0-9])(?:UD-)?(?:I?Q[1-8]_[A-Z0-9_]+|TQ[12]_0|BF16|F16|F32|MXFP4(?:_MOE)?|NVFP4)(?=[.-])", re.IGNORECASE
+)
+_TRAINABLE = re.compile(
+    r"(?:config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|chat_template)\.json"
+    r"|tokenizer\.model|chat_template\.jinja|model(?:-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
 )
 _DEFAULTS = ("Q4_K_M", "Q8_0")
 _NOT_A_MODEL = ("mmproj", "mtp-", "eagle3-", "dflash-", "dspark-", "imatrix")
@@ -60,16 +65,35 @@ def resolve(
 
     Without `quant` it is Q4_K_M, else Q8_0, else the first. Raises NotOnHub, Gated, Offline, DownloadFailed.
     """
-    cache.folder(repo)  # refuses what is not a name
     ref = revision or "main"
+    commit, present = _listing(repo, ref, offline=offline)
+    files = {item.name: item for item in present}
+    return Remote(repo, commit, tuple(files[name] for name in choose(list(files), quant, file, repo)), ref)
+
+
+def weights(repo: str, revision: str | None = None, *, offline: bool = False) -> Remote:
+    """Say which files are a model that can be trained: weights as safetensors, configuration and tokenizer.
+
+    Of pickled weights, which run code when they are read, none is taken. Raises NotOnHub, Gated, Offline, DownloadFailed.
+    """
+    ref = revision or "main"
+    commit, present = _listing(repo, ref, offline=offline)
+    files = tuple(item for item in present if _TRAINABLE.fullmatch(item.name))
+    names = {item.name for item in files}
+    if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
+        lacks = "no config.json" if "config.json" not in names else "no .safetensors"
+        raise NotOnHub(f"{repo} has {lacks}: it holds no weights that can be trained.")
+    return Remote(repo, commit, files, ref)
+
+
+def _listing(repo: str, ref: str, *, offline: bool) -> tuple[str, list[RemoteFile]]:
+    cache.folder(repo)  # refuses what is not a name
     if reason := wire.forbidden(offline):
         commit, present = cache.listing(repo, ref)
         if not present:
             raise Offline(f"{repo} is not on this machine, and {reason}.")
-    else:
-        commit, present = wire.listing(repo, ref)
-    files = {item.name: item for item in present}
-    return Remote(repo, commit, tuple(files[name] for name in choose(list(files), quant, file, repo)), ref)
+        return commit, present
+    return wire.listing(repo, ref)
 
 
 def choose(names: Sequence[str], quant: str | None, file: str | None = None, repo: str = "the repository") -> list[str]:
