@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgellm.errors import EngineMissing, UsageError
+from edgellm.spelling import Speller
 from edgellm.template import Template
 
 MISSING = "fine-tuning needs more packages: pip install 'edgellm[finetune]'"
@@ -30,9 +31,17 @@ class Pieces:
 
     @functools.cached_property
     def specials(self) -> dict[str, int]:
-        """Control tokens by their text."""
-        added = self._tokenizer.get_added_tokens_decoder()
-        return {token.content: number for number, token in added.items() if token.special}
+        """Tokens that stand for more than their letters, by their text; runs of blanks and single letters do not."""
+        return {
+            token.content: number
+            for number, token in self._added.items()
+            if token.special or (len(token.content) > 1 and token.content.strip(" \t\n\r▁"))
+        }
+
+    @functools.cached_property
+    def strips(self) -> frozenset[int]:
+        """Special tokens that swallow the blanks to their right."""
+        return frozenset(number for number, token in self._added.items() if token.rstrip)
 
     @functools.cached_property
     def pieces(self) -> list[bytes]:
@@ -41,7 +50,20 @@ class Pieces:
         return [(self._tokenizer.id_to_token(number) or "").encode() for number in range(size)]
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text."""
+        """The ids of a text; none of them is special."""
+        return self._speller(text)
+
+    @functools.cached_property
+    def _added(self) -> dict[int, Any]:
+        added: dict[int, Any] = self._tokenizer.get_added_tokens_decoder()
+        return added
+
+    @functools.cached_property
+    def _speller(self) -> Speller:
+        whole = [text for text, number in self.specials.items() if not self._added[number].special]
+        return Speller(self._plainly, self.pieces, whole, self.specials.values())
+
+    def _plainly(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
