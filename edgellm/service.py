@@ -20,6 +20,7 @@ from edgellm.text import TextStream
 
 # Reading a state of fewer tokens from the disk is no faster than computing them.
 _WORTH_READING = 64
+_THOUGHTS = "<think>"
 
 
 class Service:
@@ -54,13 +55,18 @@ class Service:
             return Event(id, reply=self._kept(prompt, Path(prompt.keep)))
         self._refuse_hopeless(prompt)
         grammar = self._grammar(prompt)
-        tokens = self._tokens(prompt)
+        segments = self._segments(prompt)
+        tokens = template.encode(segments, self._engine.vocab)
         self._recall(prompt.saved, tokens)
         sequence = Sequence(
             id=id,
             prompt=tokens,
             sampling=prompt.sampling,
-            text=TextStream(stop=prompt.sampling.stop, lead="" if prompt.completion is not None else self._lead),
+            text=TextStream(
+                stop=prompt.sampling.stop,
+                lead="" if prompt.completion is not None else self._lead,
+                head="" if grammar else _begun(segments),
+            ),
             constraint=grammar.start() if grammar else None,
         )
         self._loop.add(sequence)
@@ -137,12 +143,14 @@ class Service:
             )
 
     def _tokens(self, prompt: Prompt) -> list[int]:
-        vocab = self._engine.vocab
+        return template.encode(self._segments(prompt), self._engine.vocab)
+
+    def _segments(self, prompt: Prompt) -> tuple[template.Segment, ...]:
         if prompt.completion is not None:
-            return template.encode((template.Segment(prompt.completion, content=True),), vocab)
+            return (template.Segment(prompt.completion, content=True),)
         if self._template is None:
             self._template = self._find_template()
-        return template.encode(self._template.render(prompt.messages), vocab)
+        return self._template.render(prompt.messages)
 
     def _find_template(self) -> template.Template:
         if self._opening.engine == "scripted":
@@ -160,3 +168,9 @@ class Service:
         if len(self._grammars) > 64:  # schemas come from users: keep those that were used last
             del self._grammars[next(iter(self._grammars))]
         return grammar
+
+
+def _begun(segments: tuple[template.Segment, ...]) -> str:
+    """Return what the prompt has begun of the answer: some templates open the model's thoughts, which it then closes."""
+    last = segments[-1] if segments else template.Segment("", content=True)
+    return f"{_THOUGHTS}\n" if not last.content and last.text.rstrip().endswith(_THOUGHTS) else ""

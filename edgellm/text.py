@@ -17,23 +17,29 @@ class TextStream:
     """The text of one answer, from the bytes of its tokens; the same text however the bytes are cut.
 
     `stop`: texts that end the answer and are not shown; the first to begin counts. `lead`: dropped once if the answer
-    begins with it (SentencePiece puts a blank before the first word).
+    begins with it (SentencePiece puts a blank before the first word). `head`: shown first, before all that comes (what
+    the prompt has begun of the answer).
     """
 
-    def __init__(self, stop: Sequence[str] = (), lead: str = "") -> None:
+    def __init__(self, stop: Sequence[str] = (), lead: str = "", head: str = "") -> None:
         self.stopped = False
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._stop = tuple(stop)
         self._find = re.compile("|".join(map(re.escape, self._stop))).search if self._stop else None
-        self._lead, self._held = lead, ""
+        self._lead, self._held, self._head = lead, "", head
 
     def push(self, piece: bytes) -> str:
         """Take bytes in; return the text that may be shown now, "" once stopped."""
-        return self._flow(self._decode(piece), last=False)
+        return self._headed(self._flow(self._decode(piece), last=False))
 
     def finish(self) -> str:
         """Return the rest: what was held back, and a replacement character for an unfinished one."""
-        return self._flow(self._decode(b"", True), last=True)
+        rest = self._flow(self._decode(b"", True), last=True)
+        return self._headed(rest) if rest else ""
+
+    def _headed(self, text: str) -> str:
+        head, self._head = self._head, ""
+        return head + text
 
     def _flow(self, text: str, *, last: bool) -> str:
         if self.stopped:

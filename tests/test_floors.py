@@ -21,6 +21,7 @@ FLOORS = {
         "hardware",
         "bandwidth",
         "states",
+        "documents",
         "adapter",
     ],
     "craft": [
@@ -105,6 +106,7 @@ ENTRANCES = {
     "prompt_toolkit": {"repl"},
     "pydantic": set(),
     "pynvml": {"hardware"},
+    "pypdf": {"documents"},
     "rich": {"cli", "repl"},
     "gguf": {"adapter", "demo"},
     "safetensors": {"adapter"},

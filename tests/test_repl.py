@@ -14,21 +14,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import ggufs
 import pytest
+import sitting
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sitting import CONTROL, POSIX, Sitting, arguments, asked, prompted
 
-from edgellm import gguf
 from edgellm.errors import ModelUnknown, UsageError
-from edgellm.model import Model
-from edgellm.opening import Opening
-from edgellm.plan import Plan
-from edgellm.repl import Wishes, keys, run, session, table
+from edgellm.repl import keys, session, table
 from edgellm.repl import settings as repl_settings
 from edgellm.repl.chat import SAFE
 from edgellm.repl.clipboard import last_code, put
@@ -38,73 +35,8 @@ from edgellm.repl.markdown import Flow, Span, merged
 from edgellm.repl.session import Transcript, Turn
 from edgellm.repl.show import Answer, Painter, Screen, Thoughts, spoken
 from edgellm.sampling import Sampling
-from edgellm.source import Source
-from edgellm.worker import Here, Worker
 
-POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs a pty and POSIX permissions")
-
-# --- a sitting without a terminal -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model file; the scripted engine reads no more than its header."""
-    return ggufs.write_model(tmp_path_factory.mktemp("models") / "tiny.gguf", context=4096)
-
-
-def plan(context: int) -> Plan:
-    return Plan(
-        gpu_layers=0,
-        context=context,
-        cells=context,
-        slots=1,
-        threads=1,
-        threads_batch=1,
-        batch=512,
-        ubatch=512,
-        kv_type="f16",
-        flash_attention=False,
-        swa_full=True,
-        tensor_overrides=(),
-        tensor_split=(),
-        devices=(),
-        host_bytes=1 << 20,
-        host_weights_bytes=1 << 20,
-        reasons=("Everything runs on the processor with 1 thread: no GPU that llama.cpp can use.",),
-    )
-
-
-@dataclass
-class Sitting:
-    """What a chat has answered, said, and returned."""
-
-    out: str
-    err: str
-    code: int
-
-
-@pytest.fixture
-def sit(tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Sitting]:
-    """Pipe lines through a chat with the scripted engine."""
-    header = gguf.read(tiny)
-
-    def chat(text: str | bytes, *, context: int = 4096, apart: bool = False, **wishes: Any) -> Sitting:
-        def opener(name: str | None, progress: Any) -> Model:
-            if name == "missing":
-                raise ModelUnknown("no model is called 'missing'.")
-            progress("file", 1, 2)
-            worker = Worker() if apart else Here()
-            worker.open(Opening(engine="scripted", paths=(), plan=plan(context), metadata={}))
-            return Model(Source(name=name or "tiny", path=str(tiny)), header, plan(context), worker)
-
-        monkeypatch.setattr(
-            sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode() if isinstance(text, str) else text))
-        )
-        code = run(opener, Wishes(**wishes))
-        return Sitting(*capsys.readouterr(), code)
-
-    return chat
-
+tiny, sit, terminals = sitting.tiny, sitting.sit, sitting.terminals
 
 # --- Markdown that comes in pieces ------------------------------------------------------------------------------------
 
@@ -244,7 +176,6 @@ ATTACKS = (
     "<think>\x1b[2J</think>\x1b]0;x\x07",
     "# \x1b[1mhead\n> \x1b[2mquote\n- \x1b[3mitem",
 )
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def terminal(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, io.StringIO]:
@@ -621,7 +552,7 @@ def test_set_takes_every_option_within_its_range(sit: Callable[..., Sitting]) ->
     for words in (
         "between 0 and 10, not '11'",
         "Did you mean temperature",
-        "stop or drop-oldest",
+        "stop, drop-oldest or summarize-oldest",
         "top_k = 3",
         "No closing",
     ):
@@ -685,7 +616,7 @@ def test_reading_a_file_says_its_size_and_refuses_what_is_no_text(
         "No such file",
     ):
         assert words in done.err
-    assert re.search(r"notes.md: 23 characters, about \d+ tokens \(\d+ % of the context\)", done.err)
+    assert "notes.md: 23 characters, 24 tokens (1 % of the context)" in done.err
 
 
 def test_tasks_answer_beside_the_conversation(
@@ -1003,10 +934,6 @@ def test_keys_of_the_editor(typed: Callable[[str], keys.Keyboard]) -> None:
 # --- a chat of its own process ----------------------------------------------------------------------------------------
 
 
-def arguments(tiny: Path, *more: str) -> list[str]:
-    return ["-m", "edgellm", "chat", "-m", str(tiny), "--engine", "scripted", *more]
-
-
 def test_the_command_works_in_a_pipe(tiny: Path, script: Callable[..., None]) -> None:
     script(otherwise="Hello.")
     command = [sys.executable, *arguments(tiny, "--no-history", "--max-tokens", "3", "-s", "x", "--safe", "--plain")]
@@ -1061,41 +988,6 @@ def test_kill_9_loses_the_running_answer_at_most(kills: int, tiny: Path, script:
         assert said.count(b"Hello there.\n") <= len(kept.turns) + 1
         assert {turn.assistant for turn in kept.turns} == {"Hello there."}
         assert kept.pending in (None, f"question {len(kept.turns)}")
-
-
-@pytest.fixture
-def terminals(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    """Start chats on a pseudo-terminal."""
-    pexpect = pytest.importorskip("pexpect")
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("PROMPT_TOOLKIT_NO_CPR", "1")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    started = []
-
-    def start(*more: str) -> Any:
-        child = pexpect.spawn(
-            sys.executable, arguments(tiny, *more), dimensions=(40, 100), encoding="utf-8", timeout=20
-        )
-        child.delaybeforesend = None
-        started.append(child)
-        child.expect("Everything runs on the processor")
-        prompted(child)
-        return child
-
-    yield start
-    for child in started:
-        child.close(force=True)
-
-
-def prompted(child: Any) -> str:
-    """Wait for the next prompt; returns what was shown before it."""
-    child.expect_exact("\x1b[?2004h")
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", child.before)
-
-
-def asked(child: Any, typed: str) -> str:
-    child.send(typed)
-    return prompted(child)
 
 
 @POSIX

@@ -5,6 +5,7 @@ Knows people and terminals; how models answer is known below.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from edgellm.errors import EdgeError
 from edgellm.repl import commands, keys, session, table
 from edgellm.repl.chat import Chat
 from edgellm.repl.loading import Loading, Opener
+from edgellm.repl.reading import dropped
 from edgellm.repl.show import Screen
 from edgellm.sampling import Sampling
 
@@ -69,6 +71,8 @@ def run(opener: Opener, wishes: Wishes) -> int:
         _converse(chat, lines)
         if screen.interactive and chat.transcript.saved:
             screen.note(f"Saved. To go on: edgellm chat --resume {shlex.quote(chat.transcript.name)}")
+        with contextlib.suppress(KeyboardInterrupt):
+            chat.leave()
     finally:
         chat.loading.abandon()
     return 1 if screen.failures and not screen.interactive else 0
@@ -108,7 +112,14 @@ def _converse(chat: Chat, lines: keys.Lines) -> None:
 def _obey(chat: Chat, line: str) -> None:
     """Send a message, or do what a command says."""
     try:
-        if table.meant(line):
+        files, rest = dropped(line)
+        for file in files:
+            commands.attach(chat, file)
+        if files and not rest:
+            return
+        if files:
+            line = rest
+        if not files and table.meant(line):
             table.perform(chat, line)
         else:
             if not chat.introduced:

@@ -5,15 +5,19 @@ Knows how to talk; which words make it do what is known in `commands`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from edgellm.errors import EdgeError, PromptTooLong, UsageError
-from edgellm.prompt import Message, Reply
+from edgellm import states
+from edgellm.errors import EdgeError, EngineCrashed, PromptTooLong, UsageError
+from edgellm.prompt import Message, Prompt, Reply, Task
 from edgellm.repl.introduce import introduce
 from edgellm.repl.loading import Brake, Loading, Opener
+from edgellm.repl.memory import Memory
 from edgellm.repl.session import Transcript, Turn
 from edgellm.repl.show import Screen, spoken
 from edgellm.sampling import Sampling
@@ -27,22 +31,42 @@ SAFE = (
     "Always assist with care, respect, and truth. Respond with utmost utility yet securely. Avoid harmful, unethical, "
     "prejudiced, or negative content. Ensure replies promote fairness and positivity."
 )
-OVERFLOW = ("stop", "drop-oldest")
+OVERFLOW = ("stop", "drop-oldest", "summarize-oldest")
 _FULL = 0.8  # of the context, from which on every answer says so
 _LONG = 200  # tokens of a question, whose reading may take a while
 _TOKENS_PER_BYTE = 0.3  # before the model's own count is known: about right for English
 _PRIOR_BYTES = 1000  # as much text of the model's own as this weighs as much as that guess
+_DIGEST_WORDS = 100
+_DIGEST_TOKENS = 200  # what so many words may take
+_LET_GO_S = 0.1  # an engine that has not let go of an answer by then does so while the person types
+_FEW = 16  # tokens of a prompt, whose speed says nothing
+
+
+class Closes(Protocol):
+    """An answer on its way, or many of them."""
+
+    def close(self) -> None: ...
 
 
 @dataclass(slots=True)
 class Totals:
-    """What this sitting has cost."""
+    """What answers have cost."""
 
     answers: int = 0
     tokens: int = 0
     prompt_tokens: int = 0
     shared_tokens: int = 0
     seconds: float = 0.0
+    prompt_s: float = 0.0
+
+    def add(self, reply: Reply) -> None:
+        """Count one more."""
+        self.answers += 1
+        self.tokens += reply.tokens
+        self.prompt_tokens += reply.prompt_tokens
+        self.shared_tokens += reply.shared_tokens
+        self.seconds += reply.total_s
+        self.prompt_s += reply.first_token_s
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,13 +82,20 @@ class Chat:
     introduced: bool = False
     sampling: Sampling = field(default_factory=Sampling)
     safe: bool = False
-    overflow: Literal["stop", "drop-oldest"] = "stop"
+    overflow: Literal["stop", "drop-oldest", "summarize-oldest"] = "stop"
     stats: bool = True
     attached: dict[str, str] = field(default_factory=dict)  # files that go in with the next message
     skipped: int = 0  # oldest turns that the model no longer sees
     used: int | None = None  # tokens of the conversation so far, where the model has counted them
     totals: Totals = field(default_factory=Totals)
+    tasks: Totals = field(default_factory=Totals)
     rate: float = _TOKENS_PER_BYTE
+    memory: Memory = field(init=False)
+    _closing: threading.Thread | None = None  # an engine that is letting go of a stopped answer
+
+    def __post_init__(self) -> None:
+        self.memory = Memory(on=self.folder is not None)
+        self.skipped = self.transcript.digested
 
     @property
     def model(self) -> Model:
@@ -76,13 +107,17 @@ class Chat:
 
     @property
     def system(self) -> str:
-        """The system prompt as it is sent."""
-        return "\n\n".join(filter(None, (SAFE if self.safe else None, self.transcript.system)))
+        """The system prompt as it is sent: the person's own, between the safety prompt and a summary of what was dropped."""
+        digest = self.transcript.digest
+        return "\n\n".join(filter(None, (self._instructions(), digest and f"What was said before, in short: {digest}")))
 
     @property
     def context(self) -> int:
         """Tokens that prompt and answer may have together."""
         return self.model.plan.context
+
+    def _instructions(self) -> str:
+        return "\n\n".join(filter(None, (SAFE if self.safe else None, self.transcript.system)))
 
     def send(self, text: str, *, instead: int = 0) -> None:
         """Ask something, with the attached files, and show the answer; it may replace the last turns."""
@@ -98,14 +133,14 @@ class Chat:
         if self.transcript.pending is None:
             raise UsageError("there is nothing to answer yet.")
         before = self.skipped
-        if self.overflow == "drop-oldest":
+        if self.overflow != "stop":
             self._drop()
         while (error := self._listen()) is not None:
             self._learn(error.tokens)
             if self.overflow == "stop" or not self._drop(at_least=1):
-                if self.skipped != before:
+                if self.skipped != before and not self.transcript.digested:
                     self.screen.note("that was not enough: the dropped turns are back.")
-                self.skipped = before
+                    self.skipped = before
                 raise UsageError(f"{error} {self._way_out()}")
 
     def messages(self) -> tuple[Message, ...]:
@@ -123,14 +158,50 @@ class Chat:
         """Guess how many tokens a text has, from what the model has counted so far."""
         return round(len(text.encode("utf-8", "replace")) * self.rate)
 
+    def tokens(self, texts: Sequence[str]) -> list[int]:
+        """Count, with the model's own tokenizer."""
+        return [reply.prompt_tokens for reply in self.model.ask([Prompt(completion=one, count=True) for one in texts])]
+
+    def work(self, task: Task[Any]) -> Any:
+        """Drive a task to its result, in a thread, so that Ctrl-C is never kept waiting."""
+        drive = self._ready().drive([self._tallied(task)])
+        found: list[Any] = []
+        over = threading.Event()
+
+        def run() -> None:
+            try:
+                found.append(next(iter(drive)))
+            except BaseException as error:  # raised again by the thread that waits
+                found.append(error)
+            over.set()
+
+        threading.Thread(target=run, daemon=True).start()
+        try:
+            while not over.wait(0.05):
+                pass
+        except KeyboardInterrupt:
+            self._let_go(drive)
+            raise
+        if isinstance(found[0], BaseException):
+            raise found[0]
+        return found[0].value
+
     def changed(self) -> None:
         """Forget what was counted: the conversation is another one now."""
         self.used = None
-        self.skipped = min(self.skipped, len(self.transcript.turns))
+        self.skipped = self.transcript.digested or min(self.skipped, len(self.transcript.turns))
 
     def begin(self, transcript: Transcript) -> None:
         """Go on with another conversation."""
-        self.transcript, self.skipped, self.used = transcript, 0, None
+        self.leave()
+        self.memory.forget()
+        self.transcript, self.skipped, self.used = transcript, transcript.digested, None
+
+    def leave(self) -> None:
+        """Keep what is computed of this conversation."""
+        if self.loading.done and not self.loading.failed:
+            with self.screen.busy("keeping what was computed; Ctrl-C leaves at once"):
+                self.memory.leave(self.model, self.transcript)
 
     def fresh(self) -> Transcript:
         """Return a conversation in which nothing was said."""
@@ -147,6 +218,8 @@ class Chat:
     def exchange(self, name: str) -> None:
         """Go on with another model. When it cannot be opened, the old one comes back, and the error is raised."""
         old = self.model.name
+        self.leave()
+        self.memory.forget()
         self.loading.abandon()
         self.loading = Loading(self.opener, name)
         self.used = None
@@ -165,27 +238,96 @@ class Chat:
 
         Returns what there was to say against the prompt, when it was refused for its length.
         """
-        stream: Stream | None = None
-        failure: EdgeError | None = None
+        model, messages = self._ready(), self.messages()
         interrupted = False
-        model = self.model
         with Brake() as brake:
             try:
-                with self.screen.busy("starting the engine"), brake.on():
-                    stream = model.stream(self.messages(), sampling=self.sampling)
-                self._show(stream, brake)
-            except KeyboardInterrupt:
-                interrupted = True
+                stream, failure = self._heard(model, messages, brake)
             except PromptTooLong as error:
                 return error
-            except EdgeError as error:
-                failure = error
-            if stream:
+            if isinstance(failure, KeyboardInterrupt):
+                interrupted, failure = True, None
+            if stream and interrupted:
+                self._let_go(stream)
+            elif stream:
                 stream.close()
-            self._keep(stream.text if stream else "", _reply(stream), failure)
+            reply = None if interrupted else _reply(stream)
+            self._keep(stream.text if stream else "", reply, failure)
+            self._remember(model, messages, reply)
         if interrupted and not self.screen.interactive:  # in a pipe, Ctrl-C means all of it
             raise KeyboardInterrupt
         return None
+
+    def _heard(
+        self, model: Model, messages: tuple[Message, ...], brake: Brake
+    ) -> tuple[Stream | None, EdgeError | KeyboardInterrupt | None]:
+        """Ask and show; an engine that died of what the disk held is asked once more, without it."""
+        system = self._system_file(model)
+        while True:
+            stream: Stream | None = None
+            saved = self.memory.files(self.transcript, system)
+            try:
+                with self.screen.busy("starting the engine"), brake.on():
+                    stream = model.follow(Prompt(messages=messages, sampling=self.sampling, saved=saved))
+                self._show(stream, brake)
+            except PromptTooLong:
+                raise
+            except EngineCrashed as error:
+                if not (stream and not stream.text and self.memory.lost(saved)):
+                    return stream, error
+                self.screen.note("the engine died of what was kept on the disk, which is gone now: computing it again.")
+            except (EdgeError, KeyboardInterrupt) as error:
+                return stream, error
+            else:
+                return stream, None
+
+    def _let_go(self, running: Closes) -> None:
+        """Stop what runs; the engine may take its time, the person need not wait for it."""
+        self._closing = threading.Thread(target=running.close, daemon=True)
+        self._closing.start()
+        self._closing.join(_LET_GO_S)
+
+    def _ready(self) -> Model:
+        """The model, when the engine has let go of what was stopped before."""
+        model = self.model
+        if self._closing and self._closing.is_alive():
+            with self.screen.busy("stopping the last answer"):
+                while self._closing.is_alive():
+                    self._closing.join(0.05)
+        return model
+
+    # What the model has computed.
+
+    def _system_file(self, model: Model) -> Path | None:
+        system = self._instructions()
+        return states.named(f"{model.name}\n{system}") if system else None
+
+    def _remember(self, model: Model, sent: tuple[Message, ...], reply: Reply | None) -> None:
+        """Keep what was computed, where it is worth it."""
+        tokens = reply.prompt_tokens + reply.tokens if reply else self.estimate("".join(one.content for one in sent))
+        self.memory.learn(sent, tokens)
+        if reply is None:
+            return
+        self.memory.keep(model, self.transcript)
+        file, system = self._system_file(model), self._instructions()
+        if file:
+            self.memory.keep_system(model, system, self.estimate(system), file)
+        if self.memory.trouble:
+            self.screen.note(f"{self.memory.trouble} Resuming this conversation will take longer.")
+            self.memory.trouble = ""
+
+    def _tallied(self, task: Task[Any]) -> Task[Any]:
+        """Count what a task costs."""
+        with contextlib.closing(task):
+            replies: list[Reply] | None = None
+            while True:
+                try:
+                    prompts = next(task) if replies is None else task.send(replies)
+                except StopIteration as done:
+                    return done.value
+                replies = yield prompts
+                for reply in replies:
+                    self.tasks.add(reply)
 
     def _show(self, stream: Stream, brake: Brake) -> None:
         tokens = self.estimate(self.transcript.pending or "")
@@ -225,12 +367,7 @@ class Chat:
             self.screen.note("stopped; what was said so far is kept. /retry asks again, /undo takes it back.")
 
     def _count(self, reply: Reply) -> None:
-        totals = self.totals
-        totals.answers += 1
-        totals.tokens += reply.tokens
-        totals.prompt_tokens += reply.prompt_tokens
-        totals.shared_tokens += reply.shared_tokens
-        totals.seconds += reply.total_s
+        self.totals.add(reply)
         self.used = reply.prompt_tokens + reply.tokens
         self._learn(self.used)
 
@@ -241,11 +378,15 @@ class Chat:
     def _report(self, reply: Reply) -> None:
         used, context = reply.prompt_tokens + reply.tokens, self.context
         if self.stats:
-            speed = f"{reply.tokens_per_s:.1f} tokens/s · " if reply.tokens_per_s else ""
-            self.screen.note(
-                f"{reply.tokens:,} tokens · {speed}first after {reply.first_token_s:.2f} s · "
-                f"context {100 * used / context:.0f} % ({used:,} of {context:,})"
+            read = reply.prompt_tokens - reply.shared_tokens
+            facts = (
+                f"{reply.tokens:,} tokens",
+                f"{reply.tokens_per_s:.1f} tokens/s" if reply.tokens_per_s else "",
+                f"prompt {read / reply.first_token_s:,.0f}/s" if read > _FEW and reply.first_token_s else "",
+                f"first {reply.first_token_s:.2f} s",
+                f"context {100 * used / context:.0f} % of {context:,}",
             )
+            self.screen.note(" · ".join(filter(None, facts)))
         if not reply.text.strip():
             self.screen.note("the model said nothing.")
         if reply.finish == "length" and used >= context:
@@ -258,7 +399,7 @@ class Chat:
     def _way_out(self) -> str:
         if self.overflow == "stop":
             return (
-                "/clear begins anew, /undo takes turns back, /set overflow drop-oldest forgets the oldest turns; "
+                "/clear begins anew, /undo takes turns back, /set overflow drop-oldest (or summarize-oldest) makes room; "
                 "`edgellm chat --context N` makes room for more."
             )
         return "/edit shortens the message; `edgellm chat --context N` makes room for more."
@@ -266,19 +407,39 @@ class Chat:
     def _drop(self, at_least: int = 0) -> bool:
         """Leave out the oldest turns until question and answer have room; says so, and whether it dropped any."""
         turns, before = len(self.transcript.past), self.skipped
-        room = (self.context - min(self.sampling.max_tokens, self.context // 4)) / self.rate
-        size = _bytes(self.messages())
-        while self.skipped < turns and (self.skipped - before < at_least or size > room):
-            turn = self.transcript.turns[self.skipped]
+        room = self.context - min(self.sampling.max_tokens, self.context // 4)
+        room -= min(_DIGEST_TOKENS, self.context // 8) if self.overflow == "summarize-oldest" else 0
+        size, after = _bytes(self.messages()), before
+        while after < turns and (after - before < at_least or size > room / self.rate):
+            turn = self.transcript.turns[after]
             size -= _bytes((Message("user", turn.user), Message("assistant", spoken(turn.assistant))))
-            self.skipped += 1
-        dropped = self.skipped - before
-        if dropped:
-            self.screen.warn(
-                f"dropped the oldest turns to make room ({dropped} of {turns - before}): the model no longer sees them; "
-                "they stay in the saved conversation."
-            )
-        return dropped > 0
+            after += 1
+        if after == before:
+            return False
+        if self.overflow == "summarize-oldest":
+            self._shorten(before, after)
+        self.skipped = after
+        done = "summarized" if self.overflow == "summarize-oldest" else "dropped"
+        self.screen.warn(
+            f"{done} the oldest turns to make room ({after - before} of {turns - before}): the model no longer sees them; "
+            "they stay in the saved conversation."
+        )
+        return True
+
+    def _shorten(self, first: int, last: int) -> None:
+        """Have the model say in short what was said, and send that in place of the turns."""
+        from edgellm.tasks import summarize
+
+        said = [f"{turn.user}\n{spoken(turn.assistant)}" for turn in self.transcript.turns[first:last]]
+        text = "\n\n".join(filter(None, [self.transcript.digest, *said]))
+        try:
+            with self.screen.busy("summarizing the oldest turns; Ctrl-C stops"):
+                digest = self.work(summarize.summarize(text, words=min(_DIGEST_WORDS, self.context // 16)))
+        except EdgeError as error:
+            raise UsageError(
+                f"the oldest turns could not be summarized: {error} /set overflow drop-oldest drops them."
+            ) from error
+        self.transcript.shorten(str(digest), last)
 
 
 def _reply(stream: Stream | None) -> Reply | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgellm.errors import UsageError
+from edgellm.prompt import Task
 from edgellm.repl import choices, session
-from edgellm.repl.chat import OVERFLOW, Chat
+from edgellm.repl.chat import OVERFLOW, Chat, Totals
 from edgellm.repl.export import ENDINGS, written
 from edgellm.repl.introduce import facts
 from edgellm.repl.reading import text_file
@@ -16,8 +17,15 @@ from edgellm.repl.settings import change, shown, values
 from edgellm.repl.show import gib, spoken
 from edgellm.repl.table import ALIASES, COMMANDS, Leave, command
 
-if TYPE_CHECKING:
-    from edgellm.model import Model
+_SHOWN_TURNS = 8
+_METER_CELLS = 20
+_WHEN_FULL = dict(
+    zip(
+        OVERFLOW,
+        ("stop and say so", "drop the oldest turns and say so", "summarize the oldest turns and say so"),
+        strict=True,
+    )
+)
 
 
 def _names(chat: Chat, argument: str) -> list[str]:  # noqa: ARG001
@@ -91,25 +99,39 @@ def _clear(chat: Chat, argument: str) -> None:  # noqa: ARG001
     chat.screen.note(f"A new conversation.{kept}")
 
 
-@command("read", "FILE", "put a text file in with your next message; - takes it out again", choices.files)
+@command(
+    "read", "FILE", "put a text, Markdown, HTML or PDF file in with your next message; - takes it out", choices.files
+)
 def _read(chat: Chat, argument: str) -> None:
     if argument == "-":
         chat.attached.clear()
         chat.screen.note("no file goes in with your next message.")
         return
     if argument:
-        name, text = text_file(argument)
-        chat.attached[name] = text
+        attach(chat, argument)
+        return
     if not chat.attached:
-        raise UsageError("name a text file: /read notes.md")
-    for name, text in chat.attached.items():
-        tokens = chat.estimate(text)
-        chat.screen.say(
-            f"{name}: {len(text):,} characters, about {tokens:,} tokens ({100 * tokens / chat.context:.0f} % of the "
-            "context). It goes in with your next message; /read - takes it out."
-        )
-        if tokens >= chat.context:
-            chat.screen.warn("That is more than the context holds: /summarize may take it, a message will not.")
+        raise UsageError("name a file: /read notes.md")
+    for name in chat.attached:
+        _announce(chat, name)
+
+
+def attach(chat: Chat, path: str) -> None:
+    """Put a file in with the next message, and say how long it is."""
+    name, text = text_file(path)
+    chat.attached[name] = text
+    _announce(chat, name)
+
+
+def _announce(chat: Chat, name: str) -> None:
+    text = chat.attached[name]
+    [tokens] = chat.tokens([text])
+    chat.screen.say(
+        f"{name}: {len(text):,} characters, {tokens:,} tokens ({100 * tokens / chat.context:.0f} % of the "
+        "context). It goes in with your next message; /read - takes it out."
+    )
+    if tokens >= chat.context:
+        chat.screen.warn("That is more than the context holds: /summarize may take it, a message will not.")
 
 
 @command("copy", "[code]", "copy the last answer, or its last block of code", choices.words("code"))
@@ -134,42 +156,45 @@ def _translate(chat: Chat, argument: str) -> None:
     language, _, text = argument.partition(" ")
     if not language:
         raise UsageError("name a language: /translate fr, or /translate fr Good morning")
-    _task(chat, text, lambda model, given: model.translate(given, to=language))
+    from edgellm.tasks import translate
+
+    _task(chat, text, lambda given: translate.translate(given, language))
 
 
 @command("summarize", "[N [words]] [TEXT]", "summarize TEXT, the file that was read, or the last answer")
 def _summarize(chat: Chat, argument: str) -> None:
+    from edgellm.tasks import summarize
+
     count, _, rest = argument.partition(" ")
     if not count.isdecimal():
-        _task(chat, argument, lambda model, given: model.summarize(given))
+        _task(chat, argument, summarize.summarize)
         return
     unit, _, text = rest.partition(" ")
     number = int(count)
     if unit.lower().rstrip("s") == "word":
-        _task(chat, text, lambda model, given: model.summarize(given, words=number))
+        _task(chat, text, lambda given: summarize.summarize(given, words=number))
     else:
         text = text if unit.lower().rstrip("s") == "sentence" else rest
-        _task(chat, text, lambda model, given: model.summarize(given, sentences=number))
+        _task(chat, text, lambda given: summarize.summarize(given, sentences=number))
 
 
 @command("extract", "FIELDS [-- TEXT]", "JSON from TEXT, the file that was read, or the last answer")
 def _extract(chat: Chat, argument: str) -> None:
-    from edgellm.tasks.extract import dump
-    from edgellm.tasks.extract import fields as read_fields
+    from edgellm.tasks import extract
 
     fields, _, text = argument.partition("--")
     if not fields.strip():
         raise UsageError("name the fields: /extract name, age int, email? -- TEXT")
-    read_fields(fields)  # refused before anything is computed
-    _task(chat, text, lambda model, given: dump(model.extract(given, fields=fields)))
+    schema = extract.fields(fields)  # refused before anything is computed
+    _task(chat, text, lambda given: extract.extract(given, schema), extract.dump)
 
 
-def _task(chat: Chat, text: str, work: Callable[[Model, str], Any]) -> None:
+def _task(chat: Chat, text: str, task: Callable[[str], Task[Any]], written: Callable[[Any], str] = str) -> None:
     given = text.strip() or "\n\n".join(chat.attached.values()) or _last_answer(chat)
-    model = chat.model
+    _ = chat.model  # says that it is loading, where it is
     with chat.screen.busy("working; Ctrl-C stops"):
-        result = work(model, given)
-    chat.screen.result(str(result))
+        result = chat.work(task(given))
+    chat.screen.result(written(result))
 
 
 def _last_answer(chat: Chat) -> str:
@@ -243,31 +268,59 @@ def _plan(chat: Chat, argument: str) -> None:  # noqa: ARG001
 
 @command("stats", "", "tokens and speed of this sitting")
 def _stats(chat: Chat, argument: str) -> None:  # noqa: ARG001
-    totals = chat.totals
+    chat.screen.columns([*_costs("answers", chat.totals), *_costs("tasks", chat.tasks)])
+
+
+def _costs(name: str, totals: Totals) -> list[tuple[str, str]]:
+    if not totals.answers:
+        return [(name, "none yet")]
     rate = totals.tokens / totals.seconds if totals.seconds else 0.0
-    shared = 100 * totals.shared_tokens / totals.prompt_tokens if totals.prompt_tokens else 0
-    chat.screen.columns(
-        [
-            ("answers", f"{totals.answers:,}"),
-            ("tokens", f"{totals.tokens:,} in {totals.seconds:.1f} s ({rate:.1f} tokens/s, waiting included)"),
-            ("prompts", f"{totals.prompt_tokens:,} tokens, of which {shared:.0f} % were already computed"),
-        ]
-    )
+    read, shared = totals.prompt_tokens - totals.shared_tokens, 100 * totals.shared_tokens / (totals.prompt_tokens or 1)
+    return [
+        (
+            name,
+            f"{totals.answers:,}: {totals.tokens:,} tokens in {totals.seconds:.1f} s ({rate:.1f}/s, waiting included)",
+        ),
+        (
+            "  prompts",
+            f"{totals.prompt_tokens:,} tokens, {shared:.0f} % of them already computed; "
+            f"{read:,} read in {totals.prompt_s:.1f} s",
+        ),
+    ]
 
 
-@command("context", "", "how full the model's memory is")
+@command("context", "", "what is in the model's memory, and how full it is")
 def _context(chat: Chat, argument: str) -> None:  # noqa: ARG001
     context, turns = chat.context, chat.transcript.turns
+    sent = turns[chat.skipped :]
+    texts = [chat.system, *(f"{turn.user}\n{spoken(turn.assistant)}" for turn in sent[-_SHOWN_TURNS:])]
+    counts = [
+        count if text else 0 for text, count in zip(texts, chat.tokens([text or " " for text in texts]), strict=True)
+    ]
     guessed = sum(chat.estimate(message.content) for message in chat.messages())
     used, about = (chat.used, "") if chat.used is not None else (guessed, "about ")
     rows = [
-        ("used", f"{about}{used:,} of {context:,} tokens ({100 * used / context:.0f} %)"),
-        ("system", f"about {chat.estimate(chat.system):,} tokens"),
-        ("turns", f"{len(turns) - chat.skipped} of {len(turns)} are sent; thoughts (<think>) are not sent again"),
-        ("when full", "stop and say so" if chat.overflow == OVERFLOW[0] else "drop the oldest turns and say so"),
+        ("used", f"{_meter(used / context)} {about}{used:,} of {context:,} tokens ({100 * used / context:.0f} %)"),
+        (
+            "system",
+            f"{counts[0]:,} tokens" + (", with a summary of what was dropped" if chat.transcript.digest else ""),
+        ),
+        ("turns", f"{len(sent)} of {len(turns)} are sent; thoughts (<think>) are not sent again"),
     ]
-    rows += [("attached", f"{name}: about {chat.estimate(text):,} tokens") for name, text in chat.attached.items()]
+    for turn, count in zip(sent[-_SHOWN_TURNS:], counts[1:], strict=True):
+        rows.append(("", f"{count:>7,} tokens  {' '.join(turn.user.split())[:50]}"))
+    rows += [("attached", f"{count:,} tokens  {name}") for name, count in _attached(chat)]
+    rows.append(("when full", _WHEN_FULL[chat.overflow]))
     chat.screen.columns(rows)
+
+
+def _attached(chat: Chat) -> list[tuple[str, int]]:
+    return list(zip(chat.attached, chat.tokens(list(chat.attached.values())), strict=True)) if chat.attached else []
+
+
+def _meter(share: float) -> str:
+    full = round(min(1.0, share) * _METER_CELLS)
+    return "█" * full + "░" * (_METER_CELLS - full)
 
 
 # Keeping.
@@ -279,6 +332,7 @@ def _save(chat: Chat, argument: str) -> None:
     if transcript.path is None:
         raise UsageError("nothing is written (--no-history, or a disk that failed); /export FILE writes where you say.")
     if argument:
+        chat.memory.settle()  # a file that is being written would keep its old name
         transcript.rename(argument)
     state = "saved as it happens" if transcript.saved else "will be saved from the first message on"
     chat.screen.say(f"{transcript.name}: {state}, in {transcript.path}")

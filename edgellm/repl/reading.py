@@ -1,51 +1,51 @@
-"""Reading a text file that someone wants to talk about."""
+"""Files that someone wants to talk about: read by name, or by a path that was dropped onto the terminal."""
 
 from __future__ import annotations
 
-import stat
+import os
+import re
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from edgellm.errors import UsageError
-from edgellm.repl.show import gib
+from edgellm import documents
 
-# More than this is no text that someone wants to chat about, and would not fit any context.
-_READ_BYTES = 16 << 20
-_KINDS = {b"%PDF": "a PDF", b"PK\x03\x04": "a ZIP or Office file", b"\x89PNG": "an image", b"\xff\xd8\xff": "an image"}
+# How terminals write a dropped file: in quotes, with backslashes before blanks, as a URL, or just as it is.
+_DROPPED = re.compile(r"""\s*(?:'(?P<single>[^'\n]+)'|"(?P<double>[^"\n]+)"|(?P<bare>(?:\\.|[^\s\\'"])+))(?=\s|$)""")
 
 
 def text_file(name: str) -> tuple[str, str]:
-    """Read a text file. Raises UsageError in one sentence for everything that is not one."""
-    if "\0" in name:
-        raise UsageError(f"{name!r} is no file's name.")
-    path = Path(name).expanduser()
-    try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):
-            raise UsageError(f"{path} is {'a folder' if path.is_dir() else 'no ordinary file'}: name a text file.")
-        if about.st_size > _READ_BYTES:
-            raise UsageError(f"{path} has {gib(about.st_size)}: no more than {gib(_READ_BYTES)} can be read.")
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}.") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(_no_text(path, data, error.start)) from error
-    if "\0" in text:
-        raise UsageError(_no_text(path, data, text.index("\0")))
-    if not text.strip():
-        raise UsageError(f"{path} is empty.")
-    return path.name, text
+    """Read a file: its name and its text. Raises UsageError in one sentence for everything that has none."""
+    path = Path(named(name)).expanduser()
+    return path.name, documents.read(path)
 
 
-def _no_text(path: Path, data: bytes, at: int) -> str:
-    kinds = {
-        b"%PDF": "a PDF",
-        b"PK\x03\x04": "a ZIP or Office document",
-        b"\x89PNG": "an image",
-        b"\xff\xd8\xff": "an image",
-    }
-    kind = next((words for magic, words in kinds.items() if data.startswith(magic)), None)
-    if kind:
-        return f"{path} is {kind}, which cannot be read here: save its text as .txt or .md first."
-    return f"{path} is not UTF-8 text (byte {at:,}): convert it first."
+def named(text: str) -> str:
+    """Return the path that a text means: as it is when there is such a file, else as a terminal would write it."""
+    found = _DROPPED.fullmatch(text.strip())
+    if os.path.exists(os.path.expanduser(text)) or not found:
+        return text
+    return _path(found)
+
+
+def dropped(line: str) -> tuple[list[str], str]:
+    """Take the files that a line begins with off it: those with a whole path, which exist; returns the rest too."""
+    files: list[str] = []
+    while found := _DROPPED.match(line):
+        path = _path(found)
+        if not (os.path.isabs(path) and os.path.isfile(path)):
+            break
+        files.append(path)
+        line = line[found.end() :]
+    if not files and os.path.isabs(whole := line.strip()) and os.path.isfile(whole):  # blanks, and no quotes
+        return [whole], ""
+    return files, line.strip() if files else line
+
+
+def _path(found: re.Match[str]) -> str:
+    text = found["single"] or found["double"] or ""
+    if bare := found["bare"]:
+        text = bare if os.name == "nt" else re.sub(r"\\(.)", r"\1", bare)
+    if text.lower().startswith("file://"):
+        text = unquote(urlsplit(text).path)
+        text = text[1:] if re.match(r"/[A-Za-z]:", text) else text
+    return "" if "\0" in text else text

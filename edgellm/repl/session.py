@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgellm import states
 from edgellm.errors import EdgeError, UsageError
 
 Warn = Callable[[str], None]
@@ -62,6 +63,8 @@ class Transcript:
         self.turns: list[Turn] = []
         self.pending: str | None = None  # asked, and not answered
         self.instead = 0  # how many of the last turns the answer to it will replace
+        self.digest = ""  # what was said in the first `digested` turns, in short
+        self.digested = 0
         self._folder = folder
         self._warn = warn
         self._size = 0  # bytes of our file; 0 before it exists
@@ -97,6 +100,10 @@ class Transcript:
         """Take back the last turns."""
         self._note({"undo": turns})
 
+    def shorten(self, digest: str, turns: int) -> None:
+        """Put a summary in the place of the first turns; they stay in the file."""
+        self._note({"digest": digest, "turns": turns})
+
     def instruct(self, system: str | None) -> None:
         """Set the system prompt."""
         self._note({"system": system})
@@ -107,6 +114,8 @@ class Transcript:
         if self._size and self.path:
             try:
                 self.path.rename(path)
+                with contextlib.suppress(OSError):  # what is computed of it goes along
+                    self.path.with_suffix(states.SUFFIX).rename(path.with_suffix(states.SUFFIX))
             except OSError as error:
                 raise UsageError(f"cannot rename {self.path.name} to {path.name}: {error.strerror}.") from error
         self.name = name
@@ -187,6 +196,8 @@ class Transcript:
             yield {"ask": turn.user}
             facts = {"finish": turn.finish, "prompt_tokens": turn.prompt_tokens, "tokens": turn.tokens}
             yield {"answer": turn.assistant, **facts, "model": turn.model}
+        if self.digested:
+            yield {"digest": self.digest, "turns": self.digested}
         if self.pending is not None:
             yield {"ask": self.pending, "instead": self.instead}
 
@@ -205,8 +216,12 @@ class Transcript:
             case {"undo": int(count)} if 0 < count <= len(self.turns):
                 del self.turns[-count:]
                 self.pending, self.instead = None, 0
+            case {"digest": str(text)}:
+                self.digest, self.digested = text, _count(record, "turns")
             case _:
                 raise ValueError("not a known record")
+        if self.digested > len(self.turns):  # it tells of what was taken back
+            self.digest, self.digested = "", 0
 
     def _free(self, name: str) -> Path:
         """Return the path of a name that no conversation has yet."""

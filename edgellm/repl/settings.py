@@ -1,4 +1,4 @@
-"""What /set can change: the fields of `Sampling`, checked against the ranges written there, and three switches."""
+"""What /set can change: the fields of `Sampling`, checked against the ranges written there, and a few switches."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 
 from edgellm.errors import UsageError
 from edgellm.repl.chat import OVERFLOW, Chat
+from edgellm.repl.show import THOUGHTS
 from edgellm.sampling import Sampling
 
 FIELDS: dict[str, dataclasses.Field[Any]] = {one.name: one for one in dataclasses.fields(Sampling)}
-SWITCHES = {"overflow": OVERFLOW, "stats": ("on", "off"), "markdown": ("on", "off")}
+SWITCHES = {"overflow": OVERFLOW, "thoughts": THOUGHTS, "stats": ("on", "off"), "markdown": ("on", "off")}
 _SWITCH_WORDS = {
-    "overflow": "when the context is full: stop, or drop-oldest turns",
+    "overflow": "when the context is full: stop, drop-oldest turns, or summarize-oldest",
+    "thoughts": "what a model thinks before it answers: dim, or hidden",
     "stats": "a line of numbers after every answer",
     "markdown": "show answers as Markdown",
 }
@@ -29,9 +31,11 @@ def change(chat: Chat, name: str, text: str) -> None:
         chat.sampling = dataclasses.replace(chat.sampling, **{name: parse(name, text)})
         return
     if text not in SWITCHES[name]:
-        raise UsageError(f"{name} is {' or '.join(SWITCHES[name])}, not {text!r}.")
+        raise UsageError(f"{name} is {', '.join(SWITCHES[name][:-1])} or {SWITCHES[name][-1]}, not {text!r}.")
     if name == "overflow":
         chat.overflow = text  # type: ignore[assignment]  # one of OVERFLOW
+    elif name == "thoughts":
+        chat.screen.thoughts = text  # type: ignore[assignment]  # one of THOUGHTS
     elif name == "stats":
         chat.stats = text == "on"
     else:
@@ -75,8 +79,8 @@ def _value(chat: Chat, name: str) -> str:
         if isinstance(value, tuple):
             return " ".join(map(repr, value)) or "none"
         return "none" if value is None else f"{value}"
-    if name == "overflow":
-        return chat.overflow
+    if name in ("overflow", "thoughts"):
+        return chat.overflow if name == "overflow" else chat.screen.thoughts
     return "on" if (chat.stats if name == "stats" else chat.screen.markdown) else "off"
 
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edgellm.repl.markdown import Flow, Span
 from edgellm.text import plain
@@ -27,6 +27,7 @@ _SHORT_S = 0.3
 _CODE_LINES = 150
 _CODE_WIDTH = 500  # a longer line is data, which takes its time to colour
 _OPEN, _CLOSE = "<think>", "</think>"
+THOUGHTS = ("dim", "hidden")
 
 
 class Screen:
@@ -34,6 +35,7 @@ class Screen:
 
     def __init__(self, *, markdown: bool = True) -> None:
         self.markdown = markdown
+        self.thoughts: Literal["dim", "hidden"] = "dim"
         self.failures = 0
         self._out = _console(stderr=False)
         self._err = _console(stderr=True)
@@ -45,7 +47,7 @@ class Screen:
 
     def answer(self) -> Answer:
         """Begin an answer."""
-        return Answer(self._out, markdown=self.markdown)
+        return Answer(self._out, markdown=self.markdown, hidden=self.thoughts == "hidden")
 
     def result(self, text: str) -> None:
         """Show what a command worked out."""
@@ -55,7 +57,9 @@ class Screen:
     def say(self, text: str = "", style: str = "") -> None:
         """Show a line or more of our own."""
         if self._err:
-            self._err.out(plain(text), style=style or None, highlight=False)
+            from rich.text import Text
+
+            self._err.print(Text(plain(text), style), highlight=False)  # broken between words, at the terminal's width
         else:
             print(plain(text), file=sys.stderr, flush=True)
 
@@ -74,9 +78,20 @@ class Screen:
 
     def columns(self, rows: list[tuple[str, str]]) -> None:
         """Show a list of names and what they mean."""
-        width = max((len(name) for name, _ in rows), default=0)
+        if self._err is None:
+            width = max((len(name) for name, _ in rows), default=0)
+            for name, meaning in rows:
+                self.say(f"  {name:<{width}}  {meaning}".rstrip())
+            return
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(overflow="fold", max_width=max(16, self._err.width // 2))
+        table.add_column(overflow="fold")
         for name, meaning in rows:
-            self.say(f"  {name:<{width}}  {meaning}".rstrip())
+            table.add_row(Text("  " + plain(name)), Text(plain(meaning)))
+        self._err.print(table)
 
     @contextmanager
     def busy(self, what: object) -> Iterator[None]:
@@ -107,26 +122,24 @@ class Screen:
 class Answer:
     """One answer on its way out; a context manager that ends it on a line of its own."""
 
-    def __init__(self, console: Console | None, *, markdown: bool) -> None:
+    def __init__(self, console: Console | None, *, markdown: bool, hidden: bool = False) -> None:
         self._console = console
-        self._thoughts = Thoughts() if markdown else None
+        self._hidden = hidden
+        self._told = False  # that thoughts are hidden
+        self._thoughts = Thoughts() if hidden or (console and markdown) else None
         self._flow = _flow(console) if console and markdown else None
         self._painter = Painter()
         self._column = False  # something stands on the current line
 
     def push(self, piece: str) -> None:
         """Show the next piece."""
-        if self._console is None:
-            self._write(piece)
-        elif self._flow is None or self._thoughts is None:
-            self._write(plain(piece))
-        else:
-            self._show(self._thoughts.push(piece))
+        self._show(self._thoughts.push(piece) if self._thoughts else [(piece, False)])
 
     def close(self) -> None:
         """End the answer."""
-        if self._flow and self._thoughts:
+        if self._thoughts:
             self._show(self._thoughts.finish())
+        if self._flow:
             self._spans(self._flow.finish())
         if self._column or self._console is None:
             self._write("\n")
@@ -145,9 +158,19 @@ class Answer:
         self._column = not text.endswith("\n") if text else self._column
 
     def _show(self, parts: list[tuple[str, bool]]) -> None:
-        assert self._flow
         for text, thinking in parts:
-            self._spans([Span(plain(text), "dim italic")] if thinking else self._flow.push(plain(text)))
+            if thinking and self._hidden:
+                self._hide()
+            elif self._flow is None:
+                self._write(plain(text) if self._console else text)
+            else:
+                self._spans([Span(plain(text), "dim italic")] if thinking else self._flow.push(plain(text)))
+
+    def _hide(self) -> None:
+        """Say once that the model thinks, where someone looks on."""
+        if self._console and not self._told:
+            self._spans([Span("thinking…\n", "dim italic")])
+        self._told = True
 
     def _spans(self, spans: list[Span]) -> None:
         assert self._console
