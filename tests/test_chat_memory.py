@@ -40,7 +40,7 @@ def test_short_conversations_and_no_history_leave_no_state(sit: Callable[..., Si
     sit("hi\n")
     assert kept() == []
     sit(f"{LONG}\n", history=False, system="be brief " * 60)
-    assert [path for path in private_home.rglob("*.kv")] == []
+    assert list(private_home.rglob("*.kv")) == []
 
 
 def test_a_damaged_state_costs_time_and_nothing_else(sit: Callable[..., Sitting]) -> None:
@@ -87,7 +87,10 @@ def test_the_oldest_turns_are_summarized_when_someone_wants_that(
     sit: Callable[..., Sitting], script: Callable[..., None]
 ) -> None:
     script(
-        rules=[{"when": "Summarize", "say": "They spoke of numbers."}, {"when": "in short: They spoke", "say": "I recall."}],
+        rules=[
+            {"when": "Summarize", "say": "They spoke of numbers."},
+            {"when": "in short: They spoke", "say": "I recall."},
+        ],
         otherwise="no summary",
     )
     lines = "".join(f"question number {number} {'x' * 60}\n" for number in range(8))

@@ -59,7 +59,9 @@ def test_plain_text_comes_as_it_is(tmp_path: Path) -> None:
 def test_a_page_comes_without_its_markup(tmp_path: Path, name: str) -> None:
     text = documents.read(given_file(tmp_path, name, PAGE.encode()))
     assert text == (
-        "# Report & more\n\nOne bold word,\ntwo lines.\n\n- first\n- second\n\n\ta\tb\n\nx = 1\n  y\n".replace("\n  y", "\ny")
+        "# Report & more\n\nOne bold word,\ntwo lines.\n\n- first\n- second\n\n\ta\tb\n\nx = 1\n  y\n".replace(
+            "\n  y", "\ny"
+        )
     )
 
 
@@ -69,12 +71,10 @@ def test_a_pdf_comes_page_by_page(tmp_path: Path) -> None:
         documents.read(given_file(tmp_path, "scan.pdf", pdf("", "")))
 
 
-@pytest.mark.parametrize("end", [5, 100, 300, 500])
+@pytest.mark.parametrize("end", [5, 100, 300])
 def test_a_pdf_that_is_broken_is_told_in_words(tmp_path: Path, end: int) -> None:
-    try:
+    with pytest.raises(UsageError, match=r"PDF that cannot be read|no text on them"):
         documents.read(given_file(tmp_path, "a.pdf", pdf("text")[:end]))
-    except UsageError as error:
-        assert "PDF" in str(error) or "no text" in str(error)
 
 
 def test_without_pypdf_the_cure_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
