@@ -11,6 +11,8 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
+from edgellm.errors import UsageError
+
 # Characters that merge with nothing that follows: one of them goes first where a tokenizer would put a blank.
 _GUARDS = "\x02\n\x01|"
 
@@ -34,12 +36,28 @@ class Speller:
         self._forbidden = frozenset(forbidden)
 
     def __call__(self, text: str) -> list[int]:
-        """Spell a text."""
+        """Spell a text. Raises UsageError for a character that the vocabulary has no bytes for."""
         first, *others = _opened(text, self._starts) if self._starts else [text]
         ids = self._checked(first, self._encode(first))
         for part in others:
             ids += self._checked(part, self._continued(part))
+        if not self._written(ids).endswith(text.encode()):
+            self._refuse_lost(text)
         return ids
+
+    def _written(self, ids: Iterable[int]) -> bytes:
+        return b"".join(self._pieces[token] for token in ids)
+
+    def _refuse_lost(self, text: str) -> None:
+        """Find what does not come through at all; a tokenizer may also change a text on purpose (case, Unicode forms)."""
+        lead = self._written(self._encode("a"))[:-1]
+        for character in dict.fromkeys(text):
+            written = self._written(self._encode(character)).removeprefix(lead)
+            if not written or "\ufffd" in written.decode("utf-8", "replace").replace(character, ""):
+                raise UsageError(
+                    f"this model's vocabulary cannot write the character {character!a} (U+{ord(character):04X}): "
+                    "it would be lost. Remove it, or use another model."
+                )
 
     def _checked(self, text: str, ids: list[int]) -> list[int]:
         """Spell in two halves what comes out special all the same, down to single characters."""

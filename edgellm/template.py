@@ -219,16 +219,26 @@ def encode(segments: Sequence[Segment], vocab: Vocab) -> list[int]:
 def _scan(segments: Sequence[Segment], vocab: Vocab) -> Iterator[tuple[str, int | None]]:
     """Yield texts, each with the control token that follows it, if one does."""
     finder = spelling.finder(frozenset(vocab.specials))
+    glued = b"".join(vocab.pieces[token] for token in vocab.encode("a")) == b" a"
     for segment in segments:
         text = segment.text
         start = 0
         if finder and not segment.content:
             for found in finder.finditer(text):
                 yield text[start : found.start()], vocab.specials[found[0]]
-                start = found.end()
-                if vocab.specials[found[0]] in vocab.strips:  # blanks of the scaffold, never those of a content
-                    start += len(text) - start - len(text[start:].lstrip(" \t\n\r\v\f"))
+                start = _after(text, found.end(), glued, vocab.specials[found[0]] in vocab.strips)
         yield text[start:], None
+
+
+def _after(text: str, start: int, glued: bool, strips: bool) -> int:
+    """Where the scaffold goes on after a special token; blanks of a content are never touched.
+
+    A token may swallow the blanks to its right. And where the tokenizer itself puts a blank before every text, a template
+    that writes one means that one, not two (`</s> [INST]`: mistral-common has one there, llama.cpp would make two).
+    """
+    if strips:
+        return len(text) - len(text[start:].lstrip(" \t\n\r\v\f"))
+    return start + (glued and text.startswith(" ", start))
 
 
 def _words(run: Sequence[str], vocab: Vocab) -> list[int]:
@@ -256,6 +266,16 @@ _ALTERNATE = (
 )
 _EACH, _DONE = "{% for m in messages %}", "{% endfor %}"
 
+
+def _mistral(blank: str) -> str:
+    return (
+        "{{ bos_token }}{% set system = messages[0].content ~ '\n\n' if messages[0].role == 'system' else '' %}"
+        "{% for m in (messages[1:] if system else messages) %}" + _NO_SYSTEM + _ALTERNATE
+        + f"{{% if m.role == 'user' %}}{{{{ '[INST]{blank}' + (system if loop.last else '') + m.content + '[/INST]' }}}}"
+        f"{{% else %}}{{{{ '{blank}' + m.content + eos_token }}}}{{% endif %}}{{% endfor %}}"
+    )  # fmt: skip
+
+
 _FORMATS = {
     # The format of mistralai/Mistral-7B-Instruct-v0.1 and -v0.2 and Mixtral-8x7B-Instruct-v0.1, by their model cards.
     "mistral": _Format(
@@ -265,6 +285,11 @@ _FORMATS = {
         "<s>",
         "</s>",
     ),
+    # mistral-common, tokenizers v2 and v3 (Mistral-7B-Instruct-v0.3, Mixtral-8x22B): control tokens, and the system prompt
+    # in the last user turn.
+    "mistral-v3": _Format(_mistral(" "), "<s>", "</s>"),
+    # The same with the tekken tokenizer (Mistral-Nemo), which puts no blank anywhere.
+    "mistral-v3-tekken": _Format(_mistral(""), "<s>", "</s>"),
     # upstage/SOLAR-10.7B-Instruct-v1.0, tokenizer_config.json and model card.
     "solar": _Format(
         "{{ bos_token }}" + _EACH + "{{ '### ' + (m.role | capitalize) + ':\n' + m.content + '\n\n' }}" + _DONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import pytest
 from vocabularies import NAMES, reference, vocabulary
 
 from edgellm.engines.llama_cpp import LlamaVocab
+from edgellm.errors import UsageError
 from edgellm.prompt import Message
 from edgellm.template import Segment, builtin, encode
 
@@ -134,8 +136,19 @@ def test_ordinary_texts_tokenize_as_the_reference(name: str) -> None:
 def test_what_was_tokenized_comes_back(name: str) -> None:
     vocab = vocabulary(name)
     lead = blank(vocab)
+    letters = {piece for piece in vocab.pieces if len(piece) == 1}
+    refused = 0
     for text in (*some(list(unicode(10_000, 3)), 1000), *ordinary(200, 5), " ", "   a", "a\n\n", "\0"):
-        assert said(vocab, vocab.encode(text)) == lead + text.encode(), repr(text)
+        try:
+            ids = vocab.encode(text)
+        except UsageError as error:  # StarCoder has no byte 0xf1, Falcon no vertical tab
+            lost = chr(int(re.findall(r"U\+([0-9A-F]+)", str(error))[0], 16))
+            assert lost in text
+            assert not {bytes([byte]) for byte in lost.encode()} <= letters
+            refused += 1
+        else:
+            assert said(vocab, ids) == lead + text.encode(), repr(text)
+    print(f"{name}: {refused} texts refused, none cut")
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -186,6 +199,8 @@ def test_a_scaffold_tokenizes_as_llama_cpp_would_the_whole_prompt(name: str) -> 
         turns = [Message("user", "Hello there"), Message("assistant", "Yes?\n1. one"), Message("user", "Écoute")]
         segments = builtin(style).render(turns)
         text = "".join(segment.text for segment in segments)
+        if blank(vocab):  # the template's blank is the one that the tokenizer puts there
+            text = re.sub("(" + "|".join(map(re.escape, vocab.specials)) + ") ", r"\1", text)
         data = text.encode()
         lib = vocab._lib
         room = (lib.llama_token * (len(data) + 8))()

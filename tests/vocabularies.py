@@ -29,7 +29,12 @@ NAMES = (
 
 def vocabulary(name: str) -> LlamaVocab:
     """Load one. Skips the test when there are none."""
-    return _loaded(str(_folder() / f"ggml-vocab-{name}.gguf"))
+    return load(_folder() / f"ggml-vocab-{name}.gguf")
+
+
+def load(path: Path) -> LlamaVocab:
+    """Load the vocabulary of a file, without its weights."""
+    return _loaded(str(path))
 
 
 def reference(name: str) -> list[tuple[str, list[int]]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from edgellm.spelling import Speller
 
 # llama.h, enum llama_token_attr
 _UNKNOWN, _CONTROL, _USER_DEFINED, _RSTRIP = 1 << 0, 1 << 3, 1 << 4, 1 << 8
+# What llama.cpp writes for a letter outside GPT-2's alphabet of bytes: 1,403 tokens of Command R (src/unicode.cpp).
+_UNMAPPED = re.compile(rb"\[UNK_BYTE_0x[0-9a-f]+([^]]+)\]")
 # C holds only the address of a log callback, and calls it as long as the library is loaded: none may ever be freed.
 _LOGS: list[Any] = []
 
@@ -53,7 +56,7 @@ class LlamaVocab:
                 found.append(longer.raw)
             else:
                 found.append(buffer.raw[:length])
-        return tuple(found)
+        return tuple(_UNMAPPED.sub(rb"\1", one) if b"[UNK_BYTE" in one else one for one in found)
 
     @cached_property
     def specials(self) -> dict[str, int]:
