@@ -114,7 +114,9 @@ class Base:
                         str(self.path.parent), gguf_file=self.path.name, **options
                     )
                 return AutoModelForCausalLM.from_pretrained(str(self.path), use_safetensors=True, **options)
-            except (ValueError, OSError, KeyError, ImportError, NotImplementedError) as error:
+            except MemoryError:
+                raise
+            except Exception as error:  # of transformers, safetensors and gguf, which have no common root
                 said = " ".join(str(error).split())[:300].rstrip(".")
                 raise UsageError(f"transformers cannot read the weights of {self.name}: {said}.") from error
 
