@@ -1,84 +1,67 @@
 """The only generation loop: sequences are added, every step moves all that can move, and events come out.
 
-Continuous batching over an engine's slots, with prefixes shared between them. Knows no text format, no file, no process:
-a chat turn is a batch of one.
+Continuous batching over an engine's slots: each step carries what every answer needs next, its forced tokens and its draft,
+and a chunk of the prompts that still have to be read. Knows no text format, no file, no process: a chat turn is a batch of one.
 """
 
 from __future__ import annotations
 
+import bisect
 import time
-from collections import deque
-from collections.abc import Sequence as Tokens
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
-
-import numpy as np
 
 from edgellm.engines.base import Engine, Feed, Logits, Stopped
 from edgellm.errors import EdgeError, EmptyText, PromptTooLong
-from edgellm.prompt import Event, Finish, Reply
-from edgellm.sampling import Sampling, choose, generator
-from edgellm.text import TextStream
+from edgellm.lookup import Outcome, Pace
+from edgellm.prompt import Event, Finish
+from edgellm.sequence import Constraint, Sequence
+from edgellm.slots import WORTH_WAITING, Slots, overlap
 
-# Fewer computed tokens than this are not worth waiting for, or keeping.
-_WORTH_WAITING = 32
+# Prompts are read in chunks of about this time, shorter while somebody waits for the next word: and llama.cpp looks for a
+# stop between the nodes of its graph only, of which the largest takes about a fiftieth of a step.
+_CHUNK_S, _BESIDE_S, _BELOW_S = 4.0, 1.0, 0.25  # alone, beside answers, beside answers of a higher priority
+_FIRST_CHUNK, _LEAST_CHUNK, _LEAST_BELOW = 128, 64, 16  # tokens; below 64 the products of matrices lose their speed
+_GRAIN = 128  # with `deterministic`: prompts are read, and kept, in pieces of exactly this size
+_DRAFTERS = 4  # more sequences at once use the machine well without drafts
+_AHEAD_S = 0.002  # in shorter steps there is no time to make masks ahead
 
 
-class Constraint(Protocol):
-    """What the loop asks of a grammar; `constraint.Constraint` is one."""
+@dataclass(slots=True)
+class _Move:
+    """What one sequence does in one step."""
 
-    def mask(self, logits: Logits) -> None: ...
-    def allows(self, token: int) -> bool: ...
-    def accept(self, token: int) -> None: ...
-    def forced(self) -> list[int]: ...
+    sequence: Sequence
+    tokens: list[int]
+    last: bool  # nothing is left to feed: logits are wanted
+    reads: bool = False  # a prompt, not its own last words
+    draft: list[int] = field(default_factory=list)
+    match: int = 0
+    guess: int = -1  # the draft's first token, where it was not worth a row
+
     @property
-    def complete(self) -> bool: ...
-
-
-@dataclass(slots=True, eq=False)
-class Sequence:
-    """One request on its way: prompt tokens in, answer tokens out."""
-
-    id: int
-    prompt: list[int]
-    sampling: Sampling
-    text: TextStream
-    constraint: Constraint | None = None
-    asked: float = field(default_factory=time.monotonic)
-    slot: int = -1
-    shared: int = 0
-    answer: list[int] = field(default_factory=list)
-    pending: list[int] = field(default_factory=list)  # not yet in the slot; logits are wanted for the last one
-    said: list[str] = field(default_factory=list)
-    first: float = 0.0
-    rng: np.random.Generator = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.rng = generator(self.sampling.seed)
-
-    def reply(self, finish: Finish) -> Reply:
-        """Close the books."""
-        now = time.monotonic()
-        return Reply(
-            text="".join(self.said),
-            finish=finish,
-            prompt_tokens=len(self.prompt),
-            tokens=len(self.answer),
-            shared_tokens=self.shared,
-            first_token_s=(self.first or now) - self.asked,
-            total_s=now - self.asked,
-        )
+    def feed(self) -> Feed:
+        return Feed(self.sequence.slot, self.tokens + self.draft, 1 + len(self.draft) if self.last else 0)
 
 
 class Loop:
-    """Continuous batching: `add`, `step`, `cancel`, until `idle`."""
+    """Continuous batching: `add`, `step`, `cancel`, until `idle`.
 
-    def __init__(self, engine: Engine) -> None:
+    `deterministic`, on an engine with one slot: a prompt is read in the same pieces whatever ran before, so that the same
+    request gives the same bits. `pace` may know what steps cost on this machine.
+    """
+
+    def __init__(self, engine: Engine, *, deterministic: bool = False, pace: Pace | None = None) -> None:
         self._engine = engine
-        self._waiting: deque[Sequence] = deque()
+        self._grain = min(_GRAIN, engine.batch) if deterministic else 0
+        self.slots = Slots(engine, self._grain or 1)
+        self._waiting: list[Sequence] = []  # by rank
         self._running: list[Sequence] = []
-        self._held: list[list[int]] = [[] for _ in range(engine.slots)]  # tokens each slot holds, busy or not
-        self._used = [0.0] * engine.slots
+        self._asked = 0
+        self._pace = pace or Pace()
+        self._token_s = 0.0  # of a prompt that is read
+        self._step_s = 0.0
+        self._helper: ThreadPoolExecutor | None = None
 
     @property
     def idle(self) -> bool:
@@ -96,7 +79,9 @@ class Loop:
                 size,
                 context,
             )
-        self._waiting.append(sequence)
+        self._asked += 1
+        sequence.order = self._asked
+        self._wait(sequence)
 
     def cancel(self, id: int) -> Event | None:  # noqa: A002 - the noun of Event
         """End a sequence now, keeping what it said; None when it is unknown or already over."""
@@ -107,194 +92,210 @@ class Loop:
                 return self._end(sequence, "cancelled")
         return None
 
-    # States that come from elsewhere, or go there.
-
-    def known(self, tokens: Tokens[int]) -> int:
-        """Return how many of a prompt's first tokens some slot holds."""
-        return max(overlap(tokens, held) for held in self._held)
-
-    def adopt(self, tokens: Tokens[int], state: bytearray) -> int:
-        """Put a saved state into a slot that nobody uses, where the least is forgotten; returns how many tokens it holds.
-
-        None when every slot is busy, or the engine refuses the state.
-        """
-        free = self._free()
-        if not free:
-            return 0
-        slot = min(free, key=lambda one: (self._lost(one, 0), self._used[one]))
-        self._empty(slot)
-        self._make_room({one.slot for one in self._running} | {slot}, len(tokens))
-        if self._engine.restore(slot, state) != len(tokens):
-            self._empty(slot)
-            return 0
-        self._held[slot], self._used[slot] = list(tokens), time.monotonic()
-        return len(tokens)
-
-    def saved(self, tokens: Tokens[int], *, whole: bool) -> tuple[list[int], bytearray]:
-        """Return what is computed of a prompt, as tokens and the engine's bytes; nothing where that is impossible.
-
-        With `whole`, all that the slot holds which knows most of the prompt: mostly an answer as well.
-        """
-        slot = max(range(self._engine.slots), key=lambda one: overlap(tokens, self._held[one]))
-        length = overlap(tokens, self._held[slot])
-        if whole and 2 * length >= len(self._held[slot]):  # less would be another conversation
-            length = len(self._held[slot])
-        if length == len(self._held[slot]):
-            return self._held[slot][:], self._engine.save(slot)
-        empty = [one for one in self._free() if not self._held[one]]
-        if not empty or self._engine.share(slot, empty[0], length) < length:
-            return [], bytearray()
-        state = self._engine.save(empty[0])
-        self._empty(empty[0])
-        return list(tokens[:length]), state
-
     def step(self) -> list[Event]:
         """Move everyone who can move by one decode; returns what happened, [] when a stop interrupted it."""
         self._admit()
-        feeds, moved = self._feeds()
-        if not feeds:
+        moves = self._moves()
+        if not moves:
             return []
+        start = time.perf_counter()
+        self._draft(moves)
         try:
-            rows = iter(self._engine.decode(feeds))
+            rows = iter(self._decode(moves))
         except Stopped as stopped:
-            for sequence in moved:
-                if sequence.slot in stopped.lost:
-                    self._feed_again(sequence)
+            for move in moves:
+                if move.sequence.slot in stopped.lost:
+                    self._feed_again(move.sequence)
             return []
         except EdgeError as error:
-            return [self._fail(sequence, error) for sequence in moved]
+            return self._apart(moves, error)
         events: list[Event] = []
-        for sequence, feed in zip(moved, feeds, strict=True):
-            self._held[feed.slot] += feed.tokens
-            del sequence.pending[: len(feed.tokens)]
-            if feed.logits:
-                events += self._advance(sequence, next(rows))
+        outcomes: list[Outcome] = []
+        for move in moves:
+            events += self._moved(move, next(rows) if move.last else None, outcomes)
+        self._timed(moves, time.perf_counter() - start, outcomes)
         return events
 
-    def _feed_again(self, sequence: Sequence) -> None:
-        """Put back into `pending` what its slot has lost."""
-        sequence.pending[:0] = self._held[sequence.slot]
-        self._held[sequence.slot] = []
+    # Before the decode: who moves, with what.
 
-    def _feeds(self) -> tuple[list[Feed], list[Sequence]]:
-        """Give every running sequence its part of this step: those that answer first, then prefill with what is left."""
-        room = self._engine.batch
-        feeds, moved = [], []
-        for sequence in sorted(self._running, key=lambda one: not one.answer):
-            tokens = sequence.pending[:room]
-            if not tokens:
-                continue
-            room -= len(tokens)
-            feeds.append(Feed(sequence.slot, tokens, int(len(tokens) == len(sequence.pending))))
-            moved.append(sequence)
-        return feeds, moved
+    def _moves(self) -> list[_Move]:
+        """Give every running sequence its part of this step: those that answer first, then prompts, by rank."""
+        running = sorted(self._running, key=lambda one: (one.reading, one.rank))
+        best = max((one.priority for one in running if not one.reading), default=None)
+        moves, room = list[_Move](), self._engine.batch
+        for sequence in running:
+            if sequence.reading:
+                room = min(
+                    room, self._chunk(best, sequence.priority) - sum(len(one.tokens) for one in moves if one.reads)
+                )
+            tokens = sequence.pending[: max(0, room)]
+            if tokens:
+                room -= len(tokens)
+                moves.append(_Move(sequence, tokens, len(tokens) == len(sequence.pending), sequence.reading))
+        return moves
 
-    # Admission: a slot, cells for the whole answer, and the longest prefix that some slot already holds.
+    def _chunk(self, answering: int | None, priority: int) -> int:
+        """Tokens of prompts that this step may have; `answering` is the highest priority of those that wait for a word."""
+        if self._grain:
+            return self._grain
+        if not self._token_s:
+            return _FIRST_CHUNK
+        if answering is None:
+            return max(_LEAST_CHUNK, int(_CHUNK_S / self._token_s))
+        if answering > priority:
+            return max(_LEAST_BELOW, int(_BELOW_S / self._token_s))
+        return max(_LEAST_CHUNK, int(_BESIDE_S / self._token_s))
+
+    def _draft(self, moves: list[_Move]) -> None:
+        """Add to each answer what may follow it, as far as checking that pays; only while few answer and nobody reads."""
+        rows, plain = len(moves), sum(len(move.tokens) for move in moves)
+        room = min(self._engine.drafts, self._engine.batch - plain) // rows
+        if self._grain or rows > _DRAFTERS or room < 1 or any(move.reads or not move.last for move in moves):
+            return
+        found = [
+            one.draft(min(room, one.budget(self._engine.context) - 1)) for one in (move.sequence for move in moves)
+        ]
+        length = self._pace.length([draft.match for draft in found], plain, room)
+        for move, draft in zip(moves, found, strict=True):
+            if draft.tokens:
+                move.draft, move.match, move.guess = draft.tokens[:length], draft.match, draft.tokens[0]
+
+    def _decode(self, moves: list[_Move]) -> list[Logits]:
+        """Compute, and meanwhile make the masks that the choices after it will surely need."""
+        waiting = self._make_masks([move.sequence for move in moves if move.last and not move.draft])
+        try:
+            return list(self._engine.decode([move.feed for move in moves]))
+        finally:
+            if waiting:
+                waiting.result()
+
+    def _make_masks(self, sequences: list[Sequence]) -> Future[None] | None:
+        wanted = [one.constraint for one in sequences if one.constraint and (one.misses or not one.greedy)]
+        if not wanted or self._step_s < _AHEAD_S:
+            return None
+        self._helper = self._helper or ThreadPoolExecutor(1)
+        return self._helper.submit(_prepare, wanted)
+
+    # After the decode: choose, show, end.
+
+    def _moved(self, move: _Move, rows: Logits | None, outcomes: list[Outcome]) -> list[Event]:
+        """Take in what was computed for one sequence."""
+        sequence = move.sequence
+        self.slots.fed(sequence.slot, move.tokens + move.draft)
+        del sequence.pending[: len(move.tokens)]
+        if rows is None:
+            return []
+        sequence.reading = False
+        said, before = len(sequence.said), len(sequence.answer)
+        finish: Finish | None = None
+        error: EdgeError | None = None
+        right = 0
+        try:
+            right, finish = self._confirm(sequence, rows, move.draft)
+        except EdgeError as mishap:
+            error = mishap
+        self._take_back(sequence, len(move.draft) - right)
+        sequence.drafted += len(move.draft)
+        sequence.accepted += right
+        if move.draft:
+            outcomes.append(Outcome(move.match, right if finish or error else len(move.draft), right, tried=True))
+        elif move.guess >= 0 and len(sequence.answer) > before:
+            outcomes.append(Outcome(move.match, 1, int(sequence.answer[before] == move.guess), tried=False))
+        text = "".join(sequence.said[said:])
+        events = [Event(sequence.id, text)] if text else []
+        if error:
+            return [*events, self._fail(sequence, error)]
+        return [*events, self._end(sequence, finish)] if finish else events
+
+    def _confirm(self, sequence: Sequence, rows: Logits, draft: list[int]) -> tuple[int, Finish | None]:
+        """Choose token after token as long as the draft foretold them; returns how many it did, and how that ended."""
+        vocab, right = self._engine.vocab, 0
+        while True:
+            token = sequence.choose(rows[right])
+            sequence.first = sequence.first or time.monotonic()
+            if token in vocab.ends:
+                return right, "stop"
+            finish = sequence.say(token, vocab.pieces, self._engine.context)
+            foretold = overlap(sequence.pending, draft[right:])
+            right += foretold
+            del sequence.pending[:foretold]
+            if finish or sequence.pending:
+                return right, finish
+
+    def _take_back(self, sequence: Sequence, count: int) -> None:
+        """Take the wrong part of a draft out of the slot; where the engine must forget more, that is fed again."""
+        if count:
+            right = self.slots.held[sequence.slot][:-count]
+            kept = self.slots.cut(sequence.slot, len(right))
+            sequence.pending[:0] = right[kept:]
+            sequence.reading = kept < len(right)
+
+    def _timed(self, moves: list[_Move], seconds: float, outcomes: list[Outcome]) -> None:
+        """Learn from a step what steps cost."""
+        self._step_s = seconds
+        plain = sum(len(move.tokens) for move in moves)
+        if not any(move.reads for move in moves):
+            self._pace.stepped(len(moves), plain, plain + sum(len(move.draft) for move in moves), seconds, outcomes)
+        elif plain >= _LEAST_BELOW:
+            self._token_s += (seconds / plain - self._token_s) * (0.5 if self._token_s else 1.0)
+
+    # Admission: the waiting by rank, a slot, cells for the whole answer, and a prefix that is ready to be shared.
+
+    def _wait(self, sequence: Sequence) -> None:
+        bisect.insort(self._waiting, sequence, key=lambda one: one.rank)
 
     def _admit(self) -> None:
-        while self._waiting and len(self._running) < self._engine.slots:
+        while self._waiting:
             sequence = self._waiting[0]
-            if self._running and not (self._has_room(sequence) and self._prefix_is_ready(sequence)):
+            if not self._has_room(sequence):
+                if not self._suspend_for(sequence):
+                    return
+            elif self._running and not self._prefix_is_ready(sequence):
                 return
-            self._place(self._waiting.popleft())
+            else:
+                self._place(self._waiting.pop(0))
 
     def _has_room(self, sequence: Sequence) -> bool:
-        needed = sum(self._reserve(one) for one in self._running) + self._reserve(sequence)
-        return needed <= self._engine.cells
+        if not self._running:
+            return True
+        return bool(self.slots.free) and self.slots.fits(self._reserve(sequence))
 
     def _reserve(self, sequence: Sequence) -> int:
         return min(len(sequence.prompt) + sequence.sampling.max_tokens, self._engine.context)
 
+    def _suspend_for(self, sequence: Sequence) -> bool:
+        """Make the last of those with a lower priority wait again, to go on later; False where that would not help."""
+        lower = [one for one in self._running if one.priority < sequence.priority]
+        if (
+            self._grain
+            or not lower
+            or not self.slots.fits(self._reserve(sequence), without=[one.slot for one in lower])
+        ):
+            return False
+        last = max(lower, key=lambda one: one.rank)
+        self._release(last)
+        last.slot, last.pending = -1, []
+        self._wait(last)
+        return True
+
     def _prefix_is_ready(self, sequence: Sequence) -> bool:
         """Refuse to compute a prefix that a running prefill is about to have computed."""
         for other in self._running:
-            if not other.answer:
-                coming = overlap(sequence.prompt, other.prompt) - overlap(sequence.prompt, self._held[other.slot])
-                if coming >= _WORTH_WAITING:
+            if other.reading:
+                held = self.slots.held[other.slot]
+                if overlap(sequence.prompt, other.prompt) - overlap(sequence.prompt, held) >= WORTH_WAITING:
                     return False
         return True
 
     def _place(self, sequence: Sequence) -> None:
-        """Put a sequence into a free slot, with the longest prefix that any slot holds, where the least is forgotten."""
-        limit = len(sequence.prompt) - 1  # one token must be computed, for its logits
-        common = [min(overlap(sequence.prompt, held), limit) for held in self._held]
-        busy = {one.slot for one in self._running}
-        free = self._free()
-        source = max(range(self._engine.slots), key=lambda slot: common[slot])
-        slot = min(free, key=lambda one: (self._lost(one, common[one]), -common[one], self._used[one]))
-        if common[slot] >= common[source]:
-            kept = self._engine.keep(slot, common[slot])
-        else:
-            kept = self._engine.share(source, slot, common[source])
-        self._held[slot] = sequence.prompt[:kept]
-        sequence.slot, sequence.shared, sequence.pending = slot, kept, sequence.prompt[kept:]
+        tokens = sequence.prompt + sequence.answer
+        slot, kept = self.slots.take(tokens, self._reserve(sequence))
+        sequence.slot, sequence.pending, sequence.reading = slot, tokens[kept:], True
+        if not sequence.answer:
+            sequence.shared = kept
         self._running.append(sequence)
-        self._make_room(busy | {slot})
 
-    def _free(self) -> list[int]:
-        busy = {one.slot for one in self._running}
-        return [slot for slot in range(self._engine.slots) if slot not in busy]
-
-    def _lost(self, slot: int, kept: int) -> int:
-        """Tokens that a slot would forget: a conversation waits for its next turn, a few last tokens do not matter."""
-        lost = len(self._held[slot]) - kept
-        return lost if lost >= _WORTH_WAITING else 0
-
-    def _make_room(self, busy: set[int], extra: int = 0) -> None:
-        """Forget what idle slots hold, the longest unused first, until every running answer, and `extra`, has its cells."""
-        idle = sorted((slot for slot in range(self._engine.slots) if slot not in busy), key=lambda one: self._used[one])
-        while idle:
-            kept = sum(len(self._held[slot]) for slot in idle)
-            if sum(self._reserve(one) for one in self._running) + kept + extra <= self._engine.cells:
-                return
-            self._empty(idle.pop(0))
-
-    def _empty(self, slot: int) -> None:
-        self._engine.keep(slot, 0)
-        self._held[slot] = []
-
-    # After the logits: choose, constrain, show, end.
-
-    def _advance(self, sequence: Sequence, rows: Logits) -> list[Event]:
-        """Choose the next token from the last row, and take the ones that the constraint then forces."""
-        try:
-            token = self._choose(sequence, rows[-1])
-            sequence.first = sequence.first or time.monotonic()
-            if token in self._engine.vocab.ends:
-                return [self._end(sequence, "stop")]
-            tokens = [token]
-            if sequence.constraint:
-                sequence.constraint.accept(token)
-                tokens += sequence.constraint.forced()
-            return self._take(sequence, tokens)
-        except EdgeError as error:
-            return [self._fail(sequence, error)]
-
-    def _choose(self, sequence: Sequence, row: Logits) -> int:
-        if sequence.constraint:
-            # Mostly the likeliest token is allowed: asking for one costs a fraction of masking the whole vocabulary.
-            if sequence.sampling.temperature == 0 and sequence.sampling.repeat_penalty == 1:
-                likeliest = int(row.argmax())
-                if sequence.constraint.allows(likeliest):
-                    return likeliest
-            sequence.constraint.mask(row)
-        return choose(row, sequence.sampling, sequence.rng, sequence.answer)
-
-    def _take(self, sequence: Sequence, tokens: Tokens[int]) -> list[Event]:
-        room = min(sequence.sampling.max_tokens, self._engine.context - len(sequence.prompt)) - len(sequence.answer)
-        sequence.pending = list(tokens[:room])
-        sequence.answer += sequence.pending
-        pieces = self._engine.vocab.pieces
-        shown = sequence.text.push(b"".join(pieces[token] for token in sequence.pending))
-        sequence.said.append(shown)
-        events = [Event(sequence.id, shown)] if shown else []
-        if sequence.text.stopped:
-            return [*events, self._end(sequence, "stop")]
-        if len(tokens) <= room and sequence.constraint and sequence.constraint.complete:
-            return [*events, self._end(sequence, "stop")]  # the value is finished: no step is spent on an end token
-        if len(tokens) >= room:
-            return [*events, self._end(sequence, "length")]
-        return events
+    # Ends.
 
     def _end(self, sequence: Sequence, finish: Finish) -> Event:
         rest = sequence.text.finish()
@@ -304,22 +305,47 @@ class Loop:
         self._release(sequence)
         return Event(sequence.id, rest, reply=sequence.reply(finish))
 
+    def _apart(self, moves: list[_Move], error: EdgeError) -> list[Event]:
+        """A step failed: compute each sequence alone, so that only the one that provokes it fails."""
+        if len(moves) == 1:
+            return [self._fail(moves[0].sequence, error)]
+        events: list[Event] = []
+        for move in moves:
+            sequence, move.draft = move.sequence, []
+            held = len(self.slots.held[sequence.slot])
+            if self._engine.keep(sequence.slot, held) < held:
+                self._feed_again(sequence)
+                continue
+            try:
+                rows = self._engine.decode([move.feed])
+            except Stopped as stopped:
+                if stopped.lost:
+                    self._feed_again(sequence)
+                return events
+            except EdgeError as alone:
+                events.append(self._fail(sequence, alone))
+            else:
+                events += self._moved(move, rows[0] if move.last else None, [])
+        return events
+
+    def _feed_again(self, sequence: Sequence) -> None:
+        """Put back into `pending` what its slot has lost."""
+        sequence.pending[:0] = self.slots.lost(sequence.slot)
+        sequence.reading = True
+
     def _fail(self, sequence: Sequence, error: EdgeError) -> Event:
         slot = sequence.slot
         self._release(sequence)
-        self._empty(slot)
+        self.slots.empty(slot)
         return Event(sequence.id, error=error)
 
     def _release(self, sequence: Sequence) -> None:
         """Free the slot; what it holds stays, for the next prompt that begins the same way."""
         if sequence in self._running:
             self._running.remove(sequence)
-            self._used[sequence.slot] = time.monotonic()
+            self.slots.leave(sequence.slot)
 
 
-def overlap(left: Tokens[int], right: Tokens[int]) -> int:
-    """Length of the longest common prefix."""
-    length = min(len(left), len(right))
-    if left[:length] == right[:length]:
-        return length
-    return next(index for index in range(length) if left[index] != right[index])
+def _prepare(constraints: list[Constraint]) -> None:
+    for one in constraints:
+        one.prepare()

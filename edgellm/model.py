@@ -110,14 +110,14 @@ class Model:
         self, messages: Sequence[Turn], *, sampling: Sampling | None = None, schema: Mapping[str, Any] | None = None
     ) -> Reply:
         """Answer a conversation; with a JSON Schema, the answer obeys it."""
-        prompt = Prompt(messages=_messages(messages), sampling=sampling or Sampling(), schema=schema)
+        prompt = _turn(messages, sampling, schema)
         return self.ask([prompt])[0]
 
     def stream(
         self, messages: Sequence[Turn], *, sampling: Sampling | None = None, schema: Mapping[str, Any] | None = None
     ) -> Stream:
         """Answer a conversation piece by piece; closing the stream stops the answer."""
-        prompt = Prompt(messages=_messages(messages), sampling=sampling or Sampling(), schema=schema)
+        prompt = _turn(messages, sampling, schema)
         return self.follow(prompt)
 
     def complete(self, text: str, *, sampling: Sampling | None = None) -> Reply:
@@ -192,7 +192,7 @@ class Model:
         self, messages: Sequence[Turn], *, sampling: Sampling | None = None, schema: Mapping[str, Any] | None = None
     ) -> Reply:
         """Answer as `chat` does; cancelling the task stops the decode."""
-        prompt = Prompt(messages=_messages(messages), sampling=sampling or Sampling(), schema=schema)
+        prompt = _turn(messages, sampling, schema)
         [reply] = await self.arun(_ask(prompt))
         return reply
 
@@ -200,7 +200,7 @@ class Model:
         self, messages: Sequence[Turn], *, sampling: Sampling | None = None, schema: Mapping[str, Any] | None = None
     ) -> AsyncIterator[str]:
         """Answer as `stream` does; asked when the first piece is wanted."""
-        prompt = Prompt(messages=_messages(messages), sampling=sampling or Sampling(), schema=schema)
+        prompt = _turn(messages, sampling, schema)
         stream = Stream(await asyncio.to_thread(self._worker.session), prompt)
         try:
             while (piece := await asyncio.to_thread(next, stream, None)) is not None:
@@ -289,6 +289,11 @@ class Model:
 def _ask(prompt: Prompt) -> Task[list[Reply]]:
     replies = yield [prompt]
     return replies
+
+
+def _turn(messages: Sequence[Turn], sampling: Sampling | None, schema: Mapping[str, Any] | None) -> Prompt:
+    """The next turn of a conversation: somebody waits for it, so that it overtakes what runs in the background."""
+    return Prompt(messages=_messages(messages), sampling=sampling or Sampling(), schema=schema, priority=1)
 
 
 def _messages(turns: Sequence[Turn]) -> tuple[Message, ...]:

@@ -38,6 +38,7 @@ class Prompt:
     # Only write what is computed of this prompt, and the answer after it, to this file; of a lone system message, what
     # every conversation under it begins with. The reply's `shared_tokens` says how many tokens that are.
     keep: str | None = None
+    priority: int = 0  # a higher one goes first, and may make lower ones wait
     count: bool = False  # only count the prompt's tokens: answered at once, whatever the context
     quotes: str | None = None  # with a schema: its free texts are verbatim pieces of this one
 
@@ -51,6 +52,8 @@ class Reply:
     prompt_tokens: int
     tokens: int
     shared_tokens: int = 0  # prompt tokens that were already computed
+    drafted_tokens: int = 0  # tokens that were guessed ahead from the text before them, and checked
+    accepted_tokens: int = 0  # of these: right
     first_token_s: float = 0.0  # from being asked to the first token
     total_s: float = 0.0
     context_tokens: int = 0  # what prompt and answer may have together; told by a reply that counts, 0 otherwise

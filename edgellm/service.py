@@ -13,9 +13,11 @@ from edgellm.constraint import Grammar
 from edgellm.engines.base import Engine
 from edgellm.engines.devices import free_bytes
 from edgellm.errors import EngineFailed, PromptTooLong
-from edgellm.loop import Loop, Sequence, overlap
+from edgellm.loop import Loop
 from edgellm.opening import Opening
 from edgellm.prompt import Event, Message, Prompt, Reply
+from edgellm.sequence import Sequence
+from edgellm.slots import overlap
 from edgellm.text import TextStream
 
 # Reading a state of fewer tokens from the disk is no faster than computing them.
@@ -68,6 +70,7 @@ class Service:
                 head="" if grammar else _begun(segments),
             ),
             constraint=grammar.start() if grammar else None,
+            priority=prompt.priority,
         )
         self._loop.add(sequence)
         return None
@@ -102,17 +105,17 @@ class Service:
         """Put the saved state that knows most of a prompt into a slot, unless some slot knows nearly as much."""
         found = [(overlap(tokens, states.peek(Path(file), self._engine.likeness)), file) for file in files]
         length, file = max(found, default=(0, ""))
-        if length < self._loop.known(tokens) + _WORTH_READING:
+        if length < self._loop.slots.known(tokens) + _WORTH_READING:
             return
         with states.lent(Path(file), self._engine.likeness) as state:
             if state:
-                self._loop.adopt(state.tokens, state.data)
+                self._loop.slots.adopt(state.tokens, state.data)
 
     def _kept(self, prompt: Prompt, path: Path) -> Reply:
         """Write what slots hold of a prompt; nothing when that is little, or the engine cannot."""
         alone = prompt.messages[-1:] and prompt.messages[-1].role == "system"
         tokens = self._beginning(prompt) if alone else self._tokens(prompt)
-        held, data = self._loop.saved(tokens, whole=not alone)
+        held, data = self._loop.slots.saved(tokens, whole=not alone)
         if data and len(held) >= _WORTH_READING and not (alone and len(held) < len(tokens)):
             try:
                 states.write(path, self._engine.likeness, states.State(held, data))

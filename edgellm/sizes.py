@@ -26,6 +26,9 @@ _EXPERT = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps\.")
 _PLAIN_TYPES = frozenset({0, 1, 24, 25, 26, 27, 28, 30})  # ggml.h: F32, F16, I8, I16, I32, I64, F64, BF16: never padded
 _PASSING_INPUTS_BYTES = 32 * 1024  # measured with small models: inputs that are copied along, 12 KiB at most
 _OFFLOAD_TOKENS = 32  # ggml-cuda.cu, op_offload_min_batch_size: from here on, the GPU computes what lies in RAM too
+DRAFTS = (
+    15  # rows of logits beside one for each slot: with the token before it, a draft fills 16 rows, llama.cpp's tile
+)
 _HOST_ALIGNMENT = 32  # ggml.c, tensors inside a mapped file
 
 # Every how many layers one attends to everything, and whether the first one does: src/models/*.cpp, load_swa_pattern.
@@ -354,7 +357,7 @@ def compute_bytes(body: Anatomy, layout: Layout, layers: Iterable[int], *, outpu
 
     `copies` is 4 where llama.cpp pipelines batches through several GPUs: ggml-backend.cpp, GGML_SCHED_MAX_COPIES.
     """
-    tokens, outputs = layout.tokens, min(layout.tokens, layout.slots)
+    tokens, outputs = layout.tokens, min(layout.tokens, layout.slots + DRAFTS)
     stream = 4 * tokens * body.embedding
     peak = 2 * stream + 4 * outputs * (body.vocab + 4 * body.embedding) if output else stream
     for index in body.count(layers):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
+import numpy as np
 import pytest
 
 from edgellm.engines.base import Feed, Logits, Stopped
 from edgellm.engines.scripted import Rule, Script, Scripted
 from edgellm.errors import EmptyText, EngineFailed, NoWayOut, PromptTooLong
-from edgellm.loop import Loop, Sequence
+from edgellm.lookup import Pace
+from edgellm.loop import Loop
 from edgellm.prompt import Event, Reply
 from edgellm.sampling import Sampling
+from edgellm.sequence import Sequence
 from edgellm.text import TextStream
 
 RULES = tuple(Rule(when=f"<{name}>", say=f"answer {name} " * 3) for name in "abcdefghijklmnop")
@@ -227,24 +231,26 @@ def test_what_a_stop_costs_an_engine_is_fed_again() -> None:
             assert not one.pending or held + one.pending == one.prompt + one.answer
 
 
-class Failing(Watched):
+class Poisoned(Watched):
+    """Cannot compute a prompt with an exclamation mark."""
+
     def decode(self, feeds: list[Feed]) -> list[Logits]:
-        if any(feed.slot == 1 for feed in feeds) and len(self.fed) == 3:
-            self.fed.append([])
+        if any(ord("!") in self._held[feed.slot] + list(feed.tokens) for feed in feeds):
             raise EngineFailed("out of luck")
         return super().decode(feeds)
 
 
-def test_a_failed_step_ends_its_sequences_with_the_error_and_the_next_works() -> None:
-    loop = Loop(Failing(slots=2))
-    loop.add(sequence(0, "<a>"))
-    loop.add(sequence(1, "<b>"))
+def test_a_failed_step_fails_only_who_provokes_it_and_the_next_works() -> None:
+    loop = Loop(Poisoned(slots=4))
+    for number, text in enumerate(("<a>", "<b>!", "<c>", "!")):
+        loop.add(sequence(number, text))
     events: list[Event] = []
     while not loop.idle:
         events += loop.step()
-    assert [str(event.error) for event in events if event.error] == ["out of luck"] * 2
-    loop.add(sequence(2, "<c>"))
-    assert finished(loop)[2].text == RULES[2].say
+    assert {event.id: str(event.error) for event in events if event.error} == dict.fromkeys((1, 3), "out of luck")
+    assert {event.id: event.reply.text for event in events if event.reply} == {0: RULES[0].say, 2: RULES[2].say}
+    loop.add(sequence(4, "<d>"))
+    assert finished(loop)[4].text == RULES[3].say
 
 
 class Digits:
@@ -258,6 +264,12 @@ class Digits:
 
     def allows(self, token: int) -> bool:
         return ord("0") <= token <= ord("9")
+
+    def agrees(self, tokens: list[int]) -> int:
+        return 0
+
+    def prepare(self) -> None:
+        pass
 
     def accept(self, token: int) -> None:
         assert ord("0") <= token <= ord("9")
@@ -306,6 +318,232 @@ def test_same_seed_same_text_whatever_else_runs() -> None:
     crowded = run(Watched(), [sequence(1, "<b>"), sequence(0, "<a>", hot), sequence(2, "<c>", hot)])[0].text
     assert alone == crowded
     assert alone != RULES[0].say[:40]
+
+
+class Chain(Watched):
+    """What it says next follows from the last three tokens alone, but for a whim now and then: it repeats itself a lot."""
+
+    whim = 17
+
+    def __init__(self, drafts: int = 15, **options: int) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        self.drafts = drafts
+
+    def _rows(self, slot: int, rows: int) -> Logits:
+        held = self._held[slot]
+        logits = np.zeros((rows, len(self.vocab.pieces)), np.float32)
+        for row, end in enumerate(range(len(held) - rows + 1, len(held) + 1)):
+            a, b, c = held[end - 3 : end]
+            step = 5 if end % self.whim == 0 else 1
+            favourite = ord("a") + (a * 3 + b * 5 + c * 7 + step) % 9
+            logits[row, favourite], logits[row, ord("a") + (favourite + 1) % 26] = 8.0, 6.5
+        return logits
+
+
+class Eager(Pace):
+    """Believes that rows cost nothing."""
+
+    def length(self, matches: object, plain: int, room: int) -> int:
+        return room
+
+
+HOT = Sampling(temperature=0.8, seed=5, max_tokens=120)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(temperature=0, max_tokens=150), HOT], ids=["greedy", "seeded"])
+@pytest.mark.parametrize("constraint", [None, Digits], ids=["free", "forced"])
+def test_drafts_change_nothing_but_the_steps(sampling: Sampling, constraint: type[Digits] | None) -> None:
+    def texts(engine: Chain) -> dict[int, Reply]:
+        loop = Loop(engine, pace=Eager())
+        for number in range(3):
+            one = constraint() if constraint else None
+            loop.add(sequence(number, f"the prompt {number} aabbcc", sampling, one))
+        replies = finished(loop)
+        for held in engine._held:
+            assert len(held) <= 19 + 150
+        return replies
+
+    plain, drafting = Chain(drafts=0, context=512), Chain(drafts=15, context=512)
+    expected, found = texts(plain), texts(drafting)
+    assert {n: (r.text, r.finish, r.tokens) for n, r in found.items()} == {
+        n: (r.text, r.finish, r.tokens) for n, r in expected.items()
+    }
+    if constraint is None:
+        assert len(drafting.fed) < 0.9 * len(plain.fed)
+        assert all(0 < reply.accepted_tokens <= reply.drafted_tokens for reply in found.values())
+
+
+@pytest.mark.parametrize("max_tokens", range(1, 40))
+def test_drafts_respect_the_budget_and_stop_texts(max_tokens: int) -> None:
+    sampling = Sampling(temperature=0, max_tokens=max_tokens, stop=("hd",))
+    for text in ("the prompt aabbcc", "another prompt"):
+        expected = run(Chain(drafts=0), [sequence(0, text, sampling)])[0]
+        loop = Loop(Chain(), pace=Eager())
+        loop.add(sequence(0, text, sampling))
+        found = finished(loop)[0]
+        assert (found.text, found.finish, found.tokens) == (expected.text, expected.finish, expected.tokens)
+
+
+class CannotTakeBack(Chain):
+    """Forgets everything when it should forget a little."""
+
+    def keep(self, slot: int, length: int) -> int:
+        if 0 < length < len(self._held[slot]):
+            length = 0
+        return super().keep(slot, length)
+
+
+def test_an_engine_that_forgets_more_than_the_draft_is_fed_again() -> None:
+    sampling = Sampling(temperature=0, max_tokens=60)
+    expected = run(Chain(drafts=0), [sequence(0, "the prompt", sampling)])[0].text
+    loop = Loop(CannotTakeBack(), pace=Eager())
+    loop.add(sequence(0, "the prompt", sampling))
+    assert finished(loop)[0].text == expected
+
+
+def test_nobody_drafts_beside_a_prompt_that_is_read_or_among_many() -> None:
+    engine = Chain(slots=8, context=512)
+    loop = Loop(engine, pace=Eager())
+    for number in range(8):
+        loop.add(sequence(number, f"prompt {number}", Sampling(temperature=0, max_tokens=30)))
+    finished(loop)
+    assert all(feed.logits <= 1 for feeds in engine.fed for feed in feeds if len(feeds) > 4)
+
+
+def test_a_constraint_cuts_the_draft() -> None:
+    class OnlyTwo(Digits):
+        def agrees(self, tokens: list[int]) -> int:
+            return min(2, len(tokens))
+
+        def allows(self, token: int) -> bool:
+            return True
+
+        def accept(self, token: int) -> None:
+            pass
+
+        def forced(self) -> list[int]:
+            return []
+
+        complete = False
+
+    engine = Chain()
+    loop = Loop(engine, pace=Eager())
+    loop.add(sequence(0, "the prompt", Sampling(temperature=0, max_tokens=100), OnlyTwo()))
+    finished(loop)
+    assert max(feed.logits for feeds in engine.fed for feed in feeds) == 3
+
+
+def test_a_higher_priority_is_admitted_first_and_the_lower_goes_on_afterwards() -> None:
+    engine = Watched(slots=1)
+    loop = Loop(engine)
+    batch, chat = sequence(0, "<a>"), sequence(1, "<b>")
+    chat.priority = 1
+    loop.add(batch)
+    loop.add(sequence(2, "<c>"))
+    said = [event.text for _ in range(3) for event in loop.step()]
+    loop.add(chat)
+    order, texts = [], {0: "".join(said), 1: "", 2: ""}
+    while not loop.idle:
+        for event in loop.step():
+            texts[event.id] += event.text
+            if event.reply:
+                order.append(event.id)
+    assert order == [1, 0, 2]
+    assert texts[1] == RULES[1].say
+
+
+def test_a_suspended_answer_goes_on_where_it_was() -> None:
+    sampling = Sampling(temperature=0, max_tokens=60)
+    expected = run(Chain(drafts=0, slots=1), [sequence(0, "the prompt", sampling)])[0].text
+    loop = Loop(Chain(drafts=0, slots=1))
+    loop.add(sequence(0, "the prompt", sampling))
+    for _ in range(20):
+        loop.step()
+    chat = sequence(1, "something else", sampling)
+    chat.priority = 1
+    loop.add(chat)
+    assert finished_any(loop)[0].text == expected
+
+
+def finished_any(loop: Loop) -> dict[int, Reply]:
+    replies = {}
+    while not loop.idle:
+        replies |= {event.id: event.reply for event in loop.step() if event.reply}
+    return replies
+
+
+def test_nobody_is_suspended_for_one_that_still_would_not_fit() -> None:
+    loop = Loop(Watched(slots=3, context=100, cells=100))
+    high, low, next_ = (
+        sequence(n, f"<{c}>", Sampling(temperature=0, max_tokens=m))
+        for n, c, m in ((0, "a", 60), (1, "b", 20), (2, "c", 90))
+    )
+    high.priority = next_.priority = 1
+    loop.add(high)
+    loop.add(low)
+    loop.step()
+    loop.add(next_)
+    events = [event for _ in range(25) for event in loop.step()]
+    assert [event.id for event in events if event.reply] == [1]
+
+
+class Slow(Watched):
+    """Takes a millisecond for each token."""
+
+    def decode(self, feeds: list[Feed]) -> list[Logits]:
+        time.sleep(0.001 * sum(len(feed.tokens) for feed in feeds))
+        return super().decode(feeds)
+
+
+def test_a_reader_of_lower_priority_leaves_most_of_the_time_to_the_answer() -> None:
+    engine = Slow(slots=2, context=4096)
+    loop = Loop(engine)
+    chat = sequence(0, "<a>", Sampling(temperature=0, max_tokens=5))
+    chat.priority = 1
+    loop.add(chat)
+    loop.add(sequence(1, "<b>" + "x" * 3000))
+    while not any(event.reply for event in loop.step()):
+        pass
+    sizes = [len(feed.tokens) for feeds in engine.fed for feed in feeds if feed.slot == 1]
+    assert sizes[0] <= 128  # nothing is known yet
+    assert 16 <= max(sizes[1:]) <= 300
+    loop.step()
+    assert len(engine.fed[-1][0].tokens) > 300
+
+
+class Pieces(Watched):
+    """Knows in which pieces its only slot was filled; may only be cut between them."""
+
+    def __init__(self) -> None:
+        super().__init__(slots=1, context=1024)
+        self.pieces: list[tuple[list[int], int]] = []
+
+    def decode(self, feeds: list[Feed]) -> list[Logits]:
+        [feed] = feeds
+        self.pieces.append((list(feed.tokens), feed.logits))
+        return super().decode(feeds)
+
+    def keep(self, slot: int, length: int) -> int:
+        while sum(len(tokens) for tokens, _ in self.pieces) > length:
+            self.pieces.pop()
+        kept = super().keep(slot, length)
+        assert sum(len(tokens) for tokens, _ in self.pieces) == kept
+        return kept
+
+
+def test_deterministic_computes_a_request_in_the_same_pieces_whatever_ran_before() -> None:
+    text = "<a>" + "a long prompt " * 50
+    answers = []
+    for before in ([], ["<b>", text + " and more", "<c>" + text], [text], [text[:300], text[:600] + "<d>"]):
+        engine = Pieces()
+        loop = Loop(engine, deterministic=True)
+        for number, one in enumerate([*before, text]):
+            loop.add(sequence(number, one, Sampling(temperature=0, max_tokens=10)))
+        reply = finished(loop)[len(before)]
+        answers.append((reply.text, [tokens for tokens, _ in engine.pieces]))
+    assert answers == [answers[0]] * 4
+    assert [len(tokens) for tokens in answers[0][1]] == [128] * 5 + [len(text) - 640] + [1] * 9
+    assert reply.shared_tokens == 512
 
 
 def test_a_stopped_engine_says_so() -> None:

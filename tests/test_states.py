@@ -195,13 +195,15 @@ def test_a_loop_takes_over_what_another_has_computed() -> None:
     loop.add(sequence(0, "a long beginning, and a question"))
     finished(loop)
     tokens = list(b"a long beginning, and another question")
-    held, state = loop.saved(tokens, whole=False)
+    held, state = loop.slots.saved(tokens, whole=False)
     assert bytes(held) == b"a long beginning, and a"
-    assert bytes(loop.saved(tokens[:20], whole=True)[0]) == b"a long beginning, and"[:20]  # the rest is another talk
-    whole, _ = loop.saved(list(b"a long beginning, and a question"), whole=True)
+    assert (
+        bytes(loop.slots.saved(tokens[:20], whole=True)[0]) == b"a long beginning, and"[:20]
+    )  # the rest is another talk
+    whole, _ = loop.slots.saved(list(b"a long beginning, and a question"), whole=True)
     assert bytes(whole) == b"a long beginning, and a question" + b"I have nothing to say."
     other = Loop(Scripted(slots=2))
-    assert other.adopt(held, state) == len(held) == other.known(tokens)
+    assert other.slots.adopt(held, state) == len(held) == other.slots.known(tokens)
     other.add(sequence(0, "a long beginning, and another question"))
     assert finished(other)[0].shared_tokens == len(held)
 
@@ -210,9 +212,9 @@ def test_a_busy_loop_adopts_nothing() -> None:
     loop = Loop(Scripted(slots=1))
     loop.add(sequence(0, "busy"))
     assert loop.step()
-    assert loop.adopt([1, 2], bytearray(8)) == 0
+    assert loop.slots.adopt([1, 2], bytearray(8)) == 0
     assert loop.cancel(0)
-    assert loop.adopt([1, 2], bytearray(8)) == 2
+    assert loop.slots.adopt([1, 2], bytearray(8)) == 2
 
 
 def test_adopting_forgets_what_was_used_longest_ago() -> None:
@@ -223,9 +225,10 @@ def test_adopting_forgets_what_was_used_longest_ago() -> None:
         loop.add(sequence(0, text))
         finished(loop)
     assert (
-        loop.adopt(list(b"third" * 8), bytearray(np.frombuffer(b"third" * 8, np.uint8).astype("<i4").tobytes())) == 40
+        loop.slots.adopt(list(b"third" * 8), bytearray(np.frombuffer(b"third" * 8, np.uint8).astype("<i4").tobytes()))
+        == 40
     )
-    assert [loop.known(list(text * 8)) for text in (b"first", b"second", b"third")] == [0, 48, 40]
+    assert [loop.slots.known(list(text * 8)) for text in (b"first", b"second", b"third")] == [0, 48, 40]
 
 
 # --- models -----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ Knows bytes and token ids; no model, no prompt. Finished text looks like `json.d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,17 @@ class Constraint:
         ok = self._matcher.validate_tokens([token]) == 1
         self._check()
         return bool(ok) or (token in self._ends and self._accepting())
+
+    def agrees(self, tokens: Sequence[int]) -> int:
+        """Count how many of these could come next, one after another; end tokens never."""
+        count = int(self._matcher.validate_tokens(list(tokens)))
+        self._check()
+        return count
+
+    def prepare(self) -> None:
+        """Make the next mask ahead, in any thread, while nobody else asks; what is wrong is raised when it is used."""
+        with contextlib.suppress(NoWayOut):
+            self._mask()
 
     def accept(self, token: int) -> None:
         """Take a chosen token. Raises NoWayOut when the grammar refuses it."""

@@ -75,6 +75,10 @@ class Engine(Protocol):
         """Tokens one `decode` may carry."""
 
     @property
+    def drafts(self) -> int:
+        """Rows of logits that one `decode` may give beside one for each slot; 0 where `keep` cannot take tokens back."""
+
+    @property
     def likeness(self) -> str:
         """What a saved state depends on, as a key: equal for two engines that may restore each other's states."""
 

@@ -24,6 +24,7 @@ from edgellm.engines.devices import low_level
 from edgellm.engines.parameters import context_parameters, model_parameters
 from edgellm.errors import EngineFailed
 from edgellm.plan import Plan
+from edgellm.sizes import DRAFTS
 from edgellm.spelling import Speller
 
 # llama.h, enum llama_token_attr
@@ -135,6 +136,7 @@ class LlamaCpp:
         self._held = [0] * self.slots
         self._window = 0 if plan.swa_full else int(lib.llama_model_n_swa(self._model))
         self._rolls_back = not (lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model))
+        self.drafts = DRAFTS if self._rolls_back and not self._window else 0
         self.likeness = _likeness(lib, paths, plan)
         self._open_batch()
         self._arm_stop()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgellm.engines.devices import symbol
+from edgellm.sizes import DRAFTS
 
 KV_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 8}  # ggml.h, enum ggml_type
 
@@ -31,8 +32,8 @@ def context_parameters(lib: Any, plan: Mapping[str, Any]) -> Any:
     params = lib.llama_context_default_params()
     params.n_ctx, params.n_batch, params.n_ubatch = plan["cells"], plan["batch"], plan["ubatch"]
     params.n_seq_max, params.kv_unified = plan["slots"], True
-    # One row per slot. The default reserves a row for every token of a batch: 300 MB at a vocabulary of 150k.
-    params.n_outputs_max = plan["slots"]
+    # One row per slot, and some to check drafts. The default reserves one for every token: 300 MB at a vocabulary of 150k.
+    params.n_outputs_max = plan["slots"] + DRAFTS
     params.n_threads, params.n_threads_batch = plan["threads"], plan["threads_batch"]
     # Never "auto": where llama.cpp then finds one layer's attention on another device, it turns flash attention off for
     # all of them, and needs gigabytes for the scores.

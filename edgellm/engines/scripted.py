@@ -76,6 +76,7 @@ class Scripted:
     def __init__(self, script: Script | None = None, *, context: int = 4096, slots: int = 4) -> None:
         self.vocab, self.likeness = ByteVocab(), "scripted"
         self.context, self.slots, self.cells, self.batch = context, slots, context * slots, 512
+        self.drafts = 0  # what it says is counted in steps, and no step is taken back
         self._script = script or Script()
         self._held: list[list[int]] = [[] for _ in range(slots)]
         self._said: list[tuple[int, list[int]]] = [(0, [])] * slots  # where the prompt ended, and the answer to it
