@@ -31,10 +31,11 @@ from edgellm.sampling import Sampling
 
 if TYPE_CHECKING:
     from edgellm.drive import Outcome, Stream
+    from edgellm.mapper import Mapper
     from edgellm.model import Model, load
     from edgellm.plan import Plan
 
-_ROOMS = {"Model": "model", "Outcome": "drive", "Plan": "plan", "Stream": "drive", "load": "model"}
+_ROOMS = {"Mapper": "mapper", "Model": "model", "Outcome": "drive", "Plan": "plan", "Stream": "drive", "load": "model"}
 
 __all__ = [
     "DoesNotFit",
@@ -45,6 +46,7 @@ __all__ = [
     "EngineFailed",
     "EngineMissing",
     "InvalidOutput",
+    "Mapper",
     "Message",
     "Model",
     "ModelFileError",

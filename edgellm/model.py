@@ -19,6 +19,7 @@ from edgellm.errors import InvalidOutput, UsageError
 from edgellm.opening import Opening
 from edgellm.plan import Plan, Wish, fit
 from edgellm.prompt import Message, Prompt, Reply, Task
+from edgellm.rows import Answers, Job, TaskName, answers
 from edgellm.sampling import Sampling
 from edgellm.tasks import extract as extraction
 from edgellm.tasks import summarize as summaries
@@ -65,20 +66,19 @@ def load(
             header = gguf.read(paths[0])
         if engine != "scripted":
             plan = forecast.settled(plan, header, here, wish, paths[0])
-        worker.open(
-            Opening(
-                engine="llama_cpp" if engine == "auto" else engine,
-                paths=paths,
-                plan=plan,
-                metadata=_small(header.metadata, without="tokenizer.chat_template" if template else ""),
-                template_hint=template or (found.entry.template if found.entry else None),
-                margin_keys={device.name: margins.key(device) for device in here.devices},
-            )
+        opening = Opening(
+            engine="llama_cpp" if engine == "auto" else engine,
+            paths=paths,
+            plan=plan,
+            metadata=_small(header.metadata, without="tokenizer.chat_template" if template else ""),
+            template_hint=template or (found.entry.template if found.entry else None),
+            margin_keys={device.name: margins.key(device) for device in here.devices},
         )
+        worker.open(opening)
     except BaseException:
         worker.close()
         raise
-    return Model(found, header, plan, worker)
+    return Model(found, header, plan, worker, opening)
 
 
 def machine(worker: Worker | Here) -> hardware.Machine:
@@ -95,6 +95,7 @@ class Model:
     header: gguf.Header = field(repr=False)
     plan: Plan = field(repr=False)
     _worker: Worker | Here = field(repr=False)
+    opening: Opening = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -220,6 +221,56 @@ class Model:
         """Extract as `extract` does."""
         plain, finish = _read_schema(schema, fields)
         return finish(await self.arun(extraction.extract(text, plain)))
+
+    def batch(
+        self,
+        task: TaskName,
+        rows: Iterable[str | Mapping[str, Any]],
+        *,
+        to: str | None = None,
+        source: str | None = None,
+        sentences: int | None = None,
+        words: int | None = None,
+        schema: Any = None,
+        fields: str | None = None,
+        examples: Sequence[tuple[str, Any]] = (),
+        verbatim: bool = False,
+        system: str | None = None,
+        sampling: Sampling | None = None,
+        text_column: str = "text",
+        id_column: str | None = None,
+        ordered: bool = True,
+        receipt: bool = False,
+        timeout_s: float | None = None,
+    ) -> Answers:
+        """Ask one task (translate, summarize, extract, chat) about any number of rows: an iterator over results.
+
+        Rows are texts, or mappings with a text column; they are pulled only as slots free up, and closing the iterator
+        cancels what runs. `async for` works as well as `for`. A result has `id`, `value` or `error`, `warnings`, token
+        counts, and with `receipt` which model answered how. They come in the order of the rows, or as they finish. A bad
+        row is a result with an error; when the engine dies, each row that was running is tried once more. `timeout_s`
+        without a finished row counts as such a death. Raises UsageError for options that the task cannot obey, before a
+        row is pulled, and EngineFailed when the engine does not come back.
+        """
+        wanted: Any = schema if fields is None else fields
+        finish = None
+        if task == "extract":
+            wanted, finish = _read_schema(schema, fields)
+        job = Job(
+            task=task,
+            to=to,
+            source=source,
+            sentences=sentences,
+            words=words,
+            schema=wanted,
+            examples=examples,
+            verbatim=verbatim,
+            system=system,
+            sampling=sampling,
+            text_column=text_column,
+            finish=finish,
+        )
+        return answers(self, job, rows, id_column=id_column, ordered=ordered, receipt=receipt, timeout_s=timeout_s)
 
     def ask(self, prompts: Iterable[Prompt]) -> list[Reply]:
         """Answer prompts, decoded together, in order. Raises the first error and cancels the rest."""

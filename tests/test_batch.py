@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -29,9 +30,7 @@ from hypothesis import strategies as st
 
 import edgellm
 from edgellm import Sampling, UsageError
-from edgellm.batch import Batch, Job, Options, Result, Row, disk, reading, resume, run, sweep
-from edgellm.batch import ids as naming
-from edgellm.batch.job import DEFAULTS
+from edgellm.batch import Batch, Options, disk, reading, resume
 from edgellm.batch.writing import Writer
 from edgellm.drive import Drive
 from edgellm.errors import (
@@ -43,7 +42,13 @@ from edgellm.errors import (
     RowUnreadable,
     SchemaUnsupported,
 )
+from edgellm.opening import Opening
 from edgellm.prompt import Event, Prompt, Reply
+from edgellm.rows import Answers, Job, Result, Row, answers, sweep
+from edgellm.rows import ids as naming
+from edgellm.rows import receipt as receipts
+from edgellm.rows.job import DEFAULTS
+from edgellm.tasks import extract as extraction
 
 WIDTH = 8
 MAIN = "from edgellm import cli; cli.VERBS.setdefault('batch', 'batch'); cli.main()"
@@ -116,12 +121,9 @@ class FakeModel:
         return Drive(FakeSession(self), tasks, WIDTH)
 
     @property
-    def source(self) -> Any:
-        return SimpleNamespace(here=(str(self.path),), entry=None)
-
-    @property
-    def header(self) -> Any:
-        return SimpleNamespace(metadata={"tokenizer.chat_template": self.template}, path=str(self.path))
+    def opening(self) -> Opening:
+        told = {"tokenizer.chat_template": self.template}
+        return Opening(engine="llama_cpp", paths=(str(self.path),), plan=SimpleNamespace(), metadata=told)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -152,7 +154,14 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
-def chat(model: Any, rows: Iterable[Any], **options: Any) -> Iterator[Result]:
+def run(model: Any, task: Any, rows: Iterable[Any], **options: Any) -> Answers:
+    how = {name: options.pop(name) for name in ("id_column", "ordered", "receipt", "timeout_s") if name in options}
+    if "fields" in options:
+        options["schema"] = extraction.fields(options.pop("fields"))
+    return answers(model, Job(task=task, **options), rows, **how)
+
+
+def chat(model: Any, rows: Iterable[Any], **options: Any) -> Answers:
     return run(model, "chat", rows, **options)
 
 
@@ -181,7 +190,7 @@ def test_a_million_rows_are_pulled_only_as_slots_free_up(model: FakeModel) -> No
     for count in range(1, 50):
         next(results)
         assert pulled <= count + WIDTH
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert pulled <= 50 + WIDTH
 
 
@@ -272,7 +281,6 @@ def test_rows_of_a_program_may_be_texts_or_mappings(model: FakeModel) -> None:
         ("translate", {"to": "fr", "words": 3}, "no option of translate"),
         ("extract", {}, "needs schema"),
         ("extract", {"fields": "age years"}, "cannot read field"),
-        ("extract", {"fields": "age", "schema": {}}, "not both"),
         ("summarize", {"words": 3, "sentences": 1}, "not both"),
         ("sing", {}, "not 'sing'"),
     ],
@@ -564,7 +572,7 @@ def test_columns_are_kept_and_never_overwritten(model: FakeModel, tmp_path: Path
 
 
 def test_a_line_is_json_whatever_it_must_say() -> None:
-    writer = Writer(model="m", created=0, sampling=Sampling())
+    writer = Writer(model="m", created=0)
     deep: Any = 1
     for _ in range(100_000):
         deep = [deep]
@@ -574,38 +582,57 @@ def test_a_line_is_json_whatever_it_must_say() -> None:
         assert line.count(b"\n") == 1
         assert json.loads(line)["id"] == "r"
         assert b"Infinity" not in line
-    shown = Writer(model="m", created=0, sampling=Sampling(), ascii=True)
+    shown = Writer(model="m", created=0, ascii=True)
     assert shown.line(Result(row=Row(id="r"), value="\x1b[2J\x9b")).isascii()
     while isinstance(deep, list):  # or else the interpreter recurses when it frees it
         [deep] = deep
 
 
-def test_a_receipt_says_which_model_it_was(model: FakeModel, tmp_path: Path) -> None:
+def test_a_receipt_says_which_model_and_engine_answered_how(model: FakeModel, tmp_path: Path) -> None:
     source = write_rows(tmp_path / "in.jsonl", [{"text": "a"}, request("r", temperature=0.5), {"nothing": 1}])
     batch(model, source, tmp_path / "out.jsonl", receipt=True)
     plain, line, bad = lines(tmp_path / "out.jsonl")
-    digest = "94b4f4e2e4b7e1ba0b2d9d1ac5d0ccb1"
-    assert plain["receipt"]["model"] == "fake"
-    assert len(plain["receipt"]["sha256"][0]) == len(digest) * 2
-    assert plain["receipt"]["sampling"]["temperature"] == 0
-    assert line["response"]["body"]["receipt"]["sampling"]["temperature"] == 0.5
-    assert "receipt" not in bad
+    receipt = plain["receipt"]
+    assert set(receipt) == {
+        *("model", "sha256", "template", "engine", "llama_cpp", "edgellm"),
+        *("task", "wording", "sampling", "prompt_tokens", "tokens", "finish"),
+    }
+    assert receipt["sha256"] == [hashlib.sha256(b"weights" * 1000).hexdigest()]
+    assert (receipt["model"], receipt["task"], receipt["finish"]) == ("fake", "chat", "stop")
+    assert (receipt["prompt_tokens"], receipt["tokens"]) == (1, 3)
+    assert receipt["engine"].startswith("llama-cpp-python 0.")
+    assert receipt["llama_cpp"].startswith("ggml 0.")
+    assert receipt["sampling"]["temperature"] == 0
+    drawn = line["response"]["body"]["receipt"]["sampling"]
+    assert drawn["temperature"] == 0.5
+    assert isinstance(drawn["seed"], int)
+    assert "receipt" not in bad  # nothing was computed
+
+
+def test_rows_that_draw_their_answer_get_seeds_of_their_own_that_stay(model: FakeModel) -> None:
+    rows = ["a", "b", "a"]
+    hot = Sampling(temperature=1.0)
+    seeds = [one.sampling.seed for one in chat(model, rows, sampling=hot) if one.sampling]
+    assert len(set(seeds)) == 3
+    assert seeds == [one.sampling.seed for one in chat(model, rows, sampling=hot) if one.sampling]
+    told = Sampling(temperature=1.0, seed=7)
+    assert {one.sampling.seed for one in chat(model, rows, sampling=told) if one.sampling} == {7}
+    assert {one.sampling.seed for one in chat(model, rows) if one.sampling} == {None}
 
 
 def test_the_name_of_a_verified_file_is_its_hash(model: FakeModel, tmp_path: Path) -> None:
-    from edgellm.batch import which
-
     blob = tmp_path / "blobs" / ("ab" * 32)
     blob.parent.mkdir()
     assert model.path
     model.path.rename(blob)
     model.path.symlink_to(blob)
-    assert which.identity(model)["files"] == [{"bytes": 7000, "sha256": "ab" * 32}]  # type: ignore[arg-type]
-    assert which.digests(model) == ["ab" * 32]  # type: ignore[arg-type]
-    model.path.unlink()
+    assert receipts.identity(model.opening)["files"] == [{"bytes": 7000, "sha256": "ab" * 32}]
+    assert receipts.about("fake", model.opening)["sha256"] == ["ab" * 32]
+    model.path.rename(tmp_path / "elsewhere")
+    model.path = tmp_path / "missing"
     with pytest.raises(edgellm.ModelFileError):
-        which.digests(model)  # type: ignore[arg-type]
-    assert which.engine("llama_cpp").startswith("llama")
+        receipts.about("fake", model.opening)
+    assert receipts.engine("llama_cpp").startswith("llama")
 
 
 def test_ended_rows_with_partial_text_keep_it(model: FakeModel, tmp_path: Path) -> None:
@@ -1131,5 +1158,5 @@ def test_nothing_of_a_batch_outlives_it(model: FakeModel, tmp_path: Path) -> Non
         batch(model, source, tmp_path / f"out{number}", timeout_s=5.0)
         results = chat(model, ["a"] * 100, timeout_s=5.0)
         next(results)
-        results.close()  # type: ignore[attr-defined]
+        results.close()
     assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == (threads, files)

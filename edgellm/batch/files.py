@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from edgellm.batch import reading, sweep, which
+from edgellm.batch import reading
 from edgellm.batch.disk import told
-from edgellm.batch.job import Job
 from edgellm.batch.ledger import Ledger
 from edgellm.batch.resume import Resume
-from edgellm.batch.row import Result, Row
 from edgellm.batch.writing import Writer
 from edgellm.errors import SchemaUnsupported, UsageError
 from edgellm.model import Model
+from edgellm.rows import Job, Result, Row, receipted, sweep
+from edgellm.rows import receipt as receipts
 
 # So many rows without the text's column are no accident.
 _FIRST = 16
@@ -82,20 +81,26 @@ class Batch:
         """What was cut off the output: the beginning of a line that an earlier run could not finish."""
         return self._ledger.torn_bytes if self._ledger else 0
 
-    def results(self, model: Model, *, engine: str = "llama_cpp") -> Generator[Result]:
+    def results(self, model: Model) -> Generator[Result]:
         """Ask about every row that is left; each result is recorded before it is yielded.
 
         Raises ResumeRefused for another model, SchemaUnsupported, OutputFailed, and EngineFailed when the engine does not
         come back. Whatever ends it, the same batch can be run again and goes on.
         """
-        writer = self._writer(model, engine)
+        about = self._bound(model)
+        writer = Writer(
+            model=model.name,
+            created=int(about["begun"]),
+            dropped=None if self.options.keep_text else self.job.text_column,
+            ascii=self._stream is not None and self._stream.isatty(),
+        )
         if self._ledger:
             if self.options.retry_failed:
-                for result in self._ask(model, self._resume.again()):
+                for result in self._ask(model, self._resume.again(), about):
                     self._ledger.record(writer.line(result), again=True)
                     yield result
             self._ledger.settle()
-        for result in self._ask(model, self._resume.rest()):
+        for result in self._ask(model, self._resume.rest(), about):
             self._write(writer.line(result))
             yield result
 
@@ -174,28 +179,20 @@ class Batch:
 
     # With the model.
 
-    def _writer(self, model: Model, engine: str) -> Writer:
-        """Say what the lines are to say; a ledger refuses another model, and remembers when it was begun."""
-        about: dict[str, Any] = {"model": model.name, "edgellm": _version(), "begun": int(time.time())}
-        begun = self._ledger.begun if self._ledger else None
+    def _bound(self, model: Model) -> Mapping[str, Any]:
+        """Bind the ledger to the model, or be refused; returns what was noted when the output was begun."""
+        about: dict[str, Any] = {"begun": int(time.time())}
         if self.options.receipt:
-            about["sha256"] = (begun or {}).get("sha256") or which.digests(model)
+            about["receipt"] = receipts.about(model.name, model.opening)
         if self._ledger:
-            self._ledger.bind(which.identity(model), about)
-            begun = self._ledger.begun
-        receipt = {"model": model.name, "sha256": about.get("sha256"), "engine": which.engine(engine)}
-        return Writer(
-            model=model.name,
-            created=int((begun or about)["begun"]),
-            sampling=self.job.chosen,
-            dropped=None if self.options.keep_text else self.job.text_column,
-            receipt=receipt if self.options.receipt else None,
-            ascii=self._stream is not None and self._stream.isatty(),
-        )
+            self._ledger.bind(receipts.identity(model.opening), about)
+        begun = (self._ledger.begun if self._ledger else None) or {}
+        return {**about, "begun": begun.get("begun", about["begun"])}
 
-    def _ask(self, model: Model, rows: Iterable[Row]) -> Iterator[Result]:
-        asked = sweep.over(model, rows, self.job.ask, ordered=self.options.ordered, timeout_s=self.options.timeout_s)
-        with closing(asked) as results:
+    def _ask(self, model: Model, rows: Iterable[Row], about: Mapping[str, Any]) -> Iterator[Result]:
+        options = self.options
+        asked = sweep.over(model, rows, self.job.ask, ordered=options.ordered, timeout_s=options.timeout_s)
+        with receipted(asked, about["receipt"], self.job) if options.receipt else asked as results:
             for result in results:
                 if isinstance(result.error, SchemaUnsupported) and self.job.schema is not None:
                     raise result.error  # it is the schema of all rows
@@ -218,10 +215,3 @@ def _told(rows: Iterator[Row], source: str) -> Iterator[Row]:
         yield from rows
     except OSError as error:
         raise UsageError(f"cannot read on in {source}: {error.strerror or error}.") from error
-
-
-def _version() -> str:
-    try:
-        return version("edgellm")
-    except PackageNotFoundError:  # run from a folder
-        return "unknown"

@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from edgellm.batch.disk import Appender, cut_torn_line, replacing, told, write_json
-from edgellm.batch.ids import mark
 from edgellm.batch.writing import Entry, entry
 from edgellm.errors import OutputFailed, ResumeRefused, UsageError
+from edgellm.rows.ids import mark
 
 _ANEW = "To begin anew, delete it or name another one."
 # Of a failed row one may raise it, which is the cure of an answer that was cut.

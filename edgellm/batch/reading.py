@@ -1,4 +1,4 @@
-"""Input into rows, one at a time: JSON lines, OpenAI batch lines, CSV, plain lines, or what a program hands over.
+"""Input into rows, one at a time: JSON lines, OpenAI batch lines, CSV, or plain lines.
 
 A row that cannot be read is a row with an error, never the end of the reading. Nothing is held but the row at hand, so that
 the size of the input does not matter.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from hashlib import blake2b
 from math import isinf
 from pathlib import PurePath
-from typing import Any, BinaryIO, Literal, NoReturn, TypeAlias, TypeGuard
+from typing import Any, BinaryIO, Literal, NoReturn, TypeAlias
 
-from edgellm.batch.ids import Numbering, content_id
-from edgellm.batch.row import Id, Row
-from edgellm.errors import EdgeError, RowUnreadable, UsageError
+from edgellm.errors import RowUnreadable, UsageError
+from edgellm.rows.given import Maker, kind
+from edgellm.rows.ids import content_id
+from edgellm.rows.row import Row
 
 Format: TypeAlias = Literal["jsonl", "csv", "tsv", "txt"]
 
@@ -50,7 +51,7 @@ def read(file: BinaryIO, format: Format, *, text_column: str = "text", id_column
     Ids come from `id_column`, else from a column `custom_id` or `id`, else from the content. Blank lines are no rows.
     Raises UsageError for an input that has no readable row at all: UTF-16, a CSV header without the columns.
     """
-    maker = _Maker(id_column)
+    maker = Maker(id_column)
     lines = _Lines(file)
     if format == "jsonl":
         return _json_lines(lines, maker)
@@ -58,46 +59,6 @@ def read(file: BinaryIO, format: Format, *, text_column: str = "text", id_column
         return _text_lines(lines, maker, text_column)
     needed = [column for column in (text_column, id_column) if column]
     return _table(lines, maker, "\t" if format == "tsv" else ",", needed)
-
-
-def given(
-    rows: Iterable[str | Mapping[str, Any]], *, text_column: str = "text", id_column: str | None = None
-) -> Iterator[Row]:
-    """Take rows from a program: texts, or mappings with a text column."""
-    maker = _Maker(id_column)
-    for number, row in enumerate(rows, 1):
-        values = {text_column: row} if isinstance(row, str) else row
-        name = content_id(repr(values).encode(errors="replace"))
-        if isinstance(values, Mapping):
-            yield maker.row(values, name)
-        else:
-            yield maker.bad(RowUnreadable(f"row {number:,} is {_kind(values)}, not a text or a mapping."), name)
-
-
-class _Maker:
-    """Makes rows, each with an id of its own."""
-
-    def __init__(self, id_column: str | None) -> None:
-        self._id_column = id_column
-        self._unique = Numbering()
-
-    def row(self, values: Mapping[str, Any], name: str, end_bytes: int = 0) -> Row:
-        """A row with the id it was given, or else `name`."""
-        if self._id_column is None:
-            known = [one for one in map(values.get, ("custom_id", "id")) if _usable(one)]
-            return Row(id=self._unique(known[0] if known else name), values=values, end_bytes=end_bytes)
-        if _usable(found := values.get(self._id_column)):
-            return Row(id=self._unique(found), values=values, end_bytes=end_bytes)
-        why = f"column {self._id_column!r} holds no id, which is a text or a whole number."
-        return Row(id=self._unique(name), values=values, error=RowUnreadable(why), end_bytes=end_bytes)
-
-    def bad(self, error: EdgeError, name: str, end_bytes: int = 0) -> Row:
-        """A row that is nothing but an error."""
-        return Row(id=self._unique(name), error=error, end_bytes=end_bytes)
-
-
-def _usable(found: Any) -> TypeGuard[Id]:
-    return (isinstance(found, str) and found != "") or (isinstance(found, int) and not isinstance(found, bool))
 
 
 class _Lines:
@@ -146,7 +107,7 @@ class _Lines:
         return data.removeprefix(b"\xef\xbb\xbf")
 
 
-def _json_lines(lines: _Lines, maker: _Maker) -> Iterator[Row]:
+def _json_lines(lines: _Lines, maker: Maker) -> Iterator[Row]:
     for data in lines:
         raw = data.strip()
         if not raw:
@@ -165,7 +126,7 @@ def _object(text: str, trouble: str | None) -> dict[str, Any]:
         raise ValueError(trouble)
     values = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     if not isinstance(values, dict):
-        raise ValueError(f"it is {_kind(values)}, not an object")  # noqa: TRY004 - a wrong value of a file
+        raise ValueError(f"it is {kind(values)}, not an object")  # noqa: TRY004 - a wrong value of a file
     return values
 
 
@@ -186,7 +147,7 @@ def _words(error: Exception) -> str:
     return "it is nested too deeply" if isinstance(error, RecursionError) else str(error).rstrip(".")
 
 
-def _text_lines(lines: _Lines, maker: _Maker, column: str) -> Iterator[Row]:
+def _text_lines(lines: _Lines, maker: Maker, column: str) -> Iterator[Row]:
     for data in lines:
         raw = data.rstrip(b"\r\n")
         if not raw.strip():
@@ -226,7 +187,7 @@ class _TableLines:
         return self._hash.hexdigest()
 
 
-def _table(lines: _Lines, maker: _Maker, delimiter: str, needed: list[str]) -> Iterator[Row]:
+def _table(lines: _Lines, maker: Maker, delimiter: str, needed: list[str]) -> Iterator[Row]:
     csv.field_size_limit(_LONGEST_BYTES)  # Python's default of 128 KiB refuses long documents; there is no other way
     source = _TableLines(lines)
     reader = csv.reader(source, delimiter=delimiter, strict=True)
@@ -266,10 +227,3 @@ def _header(reader: Iterator[list[str]], source: _TableLines, needed: list[str])
                 f"the table has no column {column!r}, only {names}: name it with --text-column or --id-column."
             )
     return header
-
-
-def _kind(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    kinds = {str: "a text", int: "a number", float: "a number", list: "a list", dict: "an object"}
-    return kinds.get(type(value), f"a {type(value).__name__}")

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from edgellm.batch.ids import Marks, mark
-from edgellm.batch.row import Row
 from edgellm.batch.writing import Entry
 from edgellm.errors import ResumeRefused
+from edgellm.rows.ids import Marks, mark
+from edgellm.rows.row import Row
 
 # A run leaves as many gaps as it had rows running. With more than this, it was another input.
 _GAPS = 4096

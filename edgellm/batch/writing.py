@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from edgellm.batch import openai
-from edgellm.batch.row import Id, Result, Row
 from edgellm.errors import InvalidOutput
-from edgellm.sampling import Sampling
+from edgellm.rows import openai
+from edgellm.rows.row import Id, Result, Row
 
-_OURS = ("id", "result", "error", "finish", "prompt_tokens", "tokens", "receipt", "input")
+_OURS = ("id", "result", "error", "finish", "prompt_tokens", "tokens", "warnings", "receipt", "input")
 
 
 class Entry(NamedTuple):
@@ -32,9 +31,7 @@ class Writer:
 
     model: str
     created: int
-    sampling: Sampling
     dropped: str | None = None
-    receipt: Mapping[str, Any] | None = None
     ascii: bool = False  # for terminals, which might obey what they should show
 
     def line(self, result: Result) -> bytes:
@@ -53,19 +50,11 @@ class Writer:
             return json.dumps(record, allow_nan=False).encode() + b"\n"
 
     def _record(self, result: Result) -> dict[str, Any]:
-        receipt = self._receipt(result)
         if openai.is_line(result.row.values):
-            return openai.answer(result, model=self.model, created=self.created, receipt=receipt)
-        return self._plain(result, receipt)
+            return openai.answer(result, model=self.model, created=self.created)
+        return self._plain(result)
 
-    def _receipt(self, result: Result) -> dict[str, Any] | None:
-        if self.receipt is None or result.error:
-            return None
-        line = openai.is_line(result.row.values)
-        sampling = openai.read(result.row.values, self.sampling).sampling if line else self.sampling
-        return {**self.receipt, "sampling": asdict(sampling)}
-
-    def _plain(self, result: Result, receipt: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _plain(self, result: Result) -> dict[str, Any]:
         """The id, the kept columns, ours; kept ones with the names of ours go below `input`."""
         kept = {
             name: value
@@ -78,7 +67,8 @@ class Writer:
             "finish": result.finish,
             "prompt_tokens": result.prompt_tokens,
             "tokens": result.tokens,
-            **({"receipt": receipt} if receipt else {}),
+            **({"warnings": list(result.warnings)} if result.warnings else {}),
+            **({"receipt": dict(result.receipt)} if result.receipt else {}),
         }
         hidden = {name: value for name, value in kept.items() if name in _OURS}
         shown = {name: value for name, value in kept.items() if name not in _OURS}

@@ -25,7 +25,8 @@ from edgellm.tasks import summarize as summaries
 from edgellm.tasks import translate as translation
 
 if TYPE_CHECKING:
-    from edgellm.batch import Batch, Result
+    from edgellm.batch import Batch
+    from edgellm.rows import Result
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -115,6 +116,7 @@ def summarize(rows: dict[str, Any], sentences: int | None, words: int | None, sa
 @click.option("--fields", help="Short form of a schema: 'name, age int, email?, tags [str]'.")
 @click.option("--schema", type=click.Path(path_type=Path), help="A JSON Schema file.")
 @click.option("--examples", type=click.Path(path_type=Path), help='JSONL of {"input": text, "output": value}.')
+@click.option("--verbatim", is_flag=True, help="Texts in the answer are literal pieces of the row's text.")
 @sampling_options(extraction.GREEDY)
 @model_options
 def extract(
@@ -122,6 +124,7 @@ def extract(
     fields: str | None,
     schema: Path | None,
     examples: Path | None,
+    verbatim: bool,
     sampling: Sampling,
     **load: Any,
 ) -> int:
@@ -130,7 +133,7 @@ def extract(
         raise UsageError("give --fields or --schema, one of the two.")
     wanted = extraction.fields(fields) if fields is not None else read_schema(schema)
     shown = read_examples(examples) if examples else []
-    return _perform("extract", rows, load, schema=wanted, examples=shown, sampling=sampling)
+    return _perform("extract", rows, load, schema=wanted, examples=shown, verbatim=verbatim, sampling=sampling)
 
 
 @batch.command()
@@ -144,7 +147,8 @@ def chat(rows: dict[str, Any], system: str | None, sampling: Sampling, **load: A
 
 
 def _perform(task: Any, rows: dict[str, Any], load: dict[str, Any], **asked: Any) -> int:
-    from edgellm.batch import Batch, Job, Options
+    from edgellm.batch import Batch, Options
+    from edgellm.rows import Job
 
     job = Job(task=task, text_column=rows["text_column"], **asked)
     options = Options(
@@ -156,13 +160,12 @@ def _perform(task: Any, rows: dict[str, Any], load: dict[str, Any], **asked: Any
         receipt=rows["receipt"],
         timeout_s=rows["timeout"],
     )
-    engine = "llama_cpp" if load["engine"] == "auto" else load["engine"]
     with Batch(job, rows["source"], rows["target"], options) as ready:
         _announce(ready)
         with (
             opened(slots=rows["slots"], **load) as model,
             _counted(ready) as count,
-            closing(ready.results(model, engine=engine)) as results,
+            closing(ready.results(model)) as results,
         ):
             for result in results:
                 count(result)

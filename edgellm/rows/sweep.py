@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from edgellm.batch.row import Result, Row
 from edgellm.drive import Drive, Outcome
 from edgellm.errors import EdgeError, EngineCrashed, EngineFailed, InvalidOutput
 from edgellm.prompt import Finish, Reply, Task
+from edgellm.rows.row import Noted, Result, Row
+from edgellm.sampling import Sampling
 
 T = TypeVar("T")
 Ask: TypeAlias = Callable[[Row], Task[Any]]
@@ -28,6 +29,7 @@ Ask: TypeAlias = Callable[[Row], Task[Any]]
 _HELD = 1024
 # Rows in a row that killed the engine twice each: then it is not the rows.
 _GIVE_UP = 20
+_WAKE_S = 0.01
 
 
 class Driver(Protocol):
@@ -40,21 +42,69 @@ class Driver(Protocol):
 
 def over(
     model: Driver, rows: Iterable[Row], ask: Ask, *, ordered: bool = True, timeout_s: float | None = None
-) -> Generator[Result]:
+) -> Answers:
     """Ask about every row; yields one result for each, in their order or as they finish.
 
     When no row finishes for `timeout_s`, the engine is taken for hung and killed. Raises what reading the rows raises, and
     EngineFailed when the engine cannot be started again or dies on one row after another.
     """
-    with _Watch(model, timeout_s) as watch:
-        work = _Sweep(model, rows, ask, watch)
-        with closing(work.results()) as results:
-            for place, result in results:
-                if ordered:
-                    yield from work.in_turn(place, result)
-                else:
-                    yield result
-                work.refuse_to_go_on()
+    work = _Sweep(model, rows, ask, _Watch(model, timeout_s))
+    return Answers(work.ordered() if ordered else work.unordered(), work.stop)
+
+
+class Answers(Iterator[Result]):
+    """The results of many rows, as they come. Closing it, from any thread, cancels what runs; so does dropping it."""
+
+    def __init__(self, results: Generator[Result], stop: Callable[[], None]) -> None:
+        self._results, self._stop = results, stop
+
+    def __next__(self) -> Result:
+        return next(self._results)
+
+    def __aiter__(self) -> Answers:
+        return self
+
+    async def __anext__(self) -> Result:
+        """Wait in a thread; cancelling the task cancels what runs."""
+        import asyncio
+
+        try:
+            result = await asyncio.to_thread(next, self._results, None)
+        except asyncio.CancelledError:
+            await asyncio.to_thread(self.close)
+            raise
+        if result is None:
+            raise StopAsyncIteration
+        return result
+
+    def each(self, change: Callable[[Result], Result]) -> Answers:
+        """The same results, each changed on its way."""
+
+        def changed() -> Generator[Result]:
+            with closing(self):
+                for result in self:
+                    yield change(result)
+
+        return Answers(changed(), self._stop)
+
+    def close(self) -> None:
+        """Cancel what runs, and wait until it has ended."""
+        while True:
+            try:
+                self._results.close()
+            except ValueError:  # another thread waits in it: wake that one first
+                self._stop()
+                time.sleep(_WAKE_S)
+            else:
+                return
+
+    def __enter__(self) -> Answers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 @dataclass(slots=True)
@@ -67,6 +117,7 @@ class _Flight:
     finish: Finish | None = None
     prompt_tokens: int = 0
     tokens: int = 0
+    sampling: Sampling | None = None
 
     def task(self, ask: Ask) -> Task[Any]:
         """Ask about the row, and count the replies."""
@@ -84,6 +135,8 @@ class _Flight:
                 except Exception as error:  # a row may be odd in ways that no task has thought of
                     kind = type(error).__name__
                     raise InvalidOutput(f"the answer could not be read ({kind}: {error}).", "") from error
+                if self.sampling is None and prompts:
+                    self.sampling = prompts[0].sampling
                 replies = yield prompts
                 for reply in replies:
                     self.finish = reply.finish
@@ -92,14 +145,17 @@ class _Flight:
 
     def ended(self, value: Any, error: EdgeError | None) -> Result:
         """Close the books."""
+        value, warnings = (value.value, value.warnings) if isinstance(value, Noted) else (value, ())
         return Result(
             row=self.row,
             value=value,
             error=error,
+            warnings=warnings,
             finish=self.finish,
             prompt_tokens=self.prompt_tokens,
             tokens=self.tokens,
             tries=self.tries,
+            sampling=self.sampling,
         )
 
 
@@ -115,6 +171,26 @@ class _Sweep:
         self._turn = 0
         self._killers = 0  # rows that killed the engine since the last one that did not
         self._last: EdgeError | None = None
+        self._drive: Drive[Any] | None = None
+
+    def unordered(self) -> Generator[Result]:
+        """Results as rows finish."""
+        with self._watch, closing(self.results()) as results:
+            for _, result in results:
+                yield result
+                self.refuse_to_go_on()
+
+    def ordered(self) -> Generator[Result]:
+        """Results in the order of the rows."""
+        with self._watch, closing(self.results()) as results:
+            for place, result in results:
+                yield from self.in_turn(place, result)
+                self.refuse_to_go_on()
+
+    def stop(self) -> None:
+        """Wake whoever waits for an answer, which then never comes; from any thread."""
+        if self._drive:
+            self._drive.close()
 
     def results(self) -> Generator[tuple[int, Result]]:
         """Results with the places of their rows, as they come."""
@@ -141,7 +217,7 @@ class _Sweep:
     def _together(self) -> Iterator[tuple[int, Result]]:
         """Drive rows side by side until there are no more, or some must be tried alone."""
         flying: dict[int, _Flight] = {}
-        drive = self._model.drive(self._supply(flying))
+        drive = self._drive = self._model.drive(self._supply(flying))
         try:
             with drive:
                 for outcome in self._watch.over(drive):
@@ -158,7 +234,7 @@ class _Sweep:
 
     def _alone(self, flight: _Flight) -> Result:
         """Try a row for the second and last time, with nothing else running."""
-        drive = self._model.drive([flight.task(self._ask)])
+        drive = self._drive = self._model.drive([flight.task(self._ask)])
         try:
             with drive:
                 [outcome] = self._watch.over(drive)

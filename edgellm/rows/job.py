@@ -1,4 +1,4 @@
-"""What is done with every row: one of the tasks with its options, checked before a model is opened.
+"""What is done with every row: one of the tasks with its options, checked before a model is opened. Plain data, picklable.
 
 Turns a row into a Task, and itself into the facts that another run must share to go on with the same output.
 """
@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
+from hashlib import blake2b, sha256
 from typing import Any, Literal, TypeAlias, get_args
 
-from edgellm.batch import openai
-from edgellm.batch.row import Row
 from edgellm.errors import EmptyText, RowUnreadable, UsageError
 from edgellm.prompt import Message, Prompt, Task
+from edgellm.rows import openai
+from edgellm.rows.receipt import installed
+from edgellm.rows.row import Row
 from edgellm.sampling import Sampling
 from edgellm.tasks import extract as extraction
 from edgellm.tasks import summarize as summaries
@@ -36,7 +36,7 @@ DEFAULTS: dict[TaskName, Sampling] = {
 _OPTIONS: dict[TaskName, set[str]] = {
     "translate": {"to", "source"},
     "summarize": {"sentences", "words"},
-    "extract": {"schema", "examples"},
+    "extract": {"schema", "examples", "verbatim"},
     "chat": {"system"},
 }
 _NEEDED: dict[TaskName, str] = {"translate": "to", "extract": "schema"}
@@ -53,14 +53,16 @@ class Job:
     words: int | None = None
     schema: Mapping[str, Any] | None = None
     examples: Sequence[tuple[str, Any]] = ()
+    verbatim: bool = False
     system: str | None = None
     sampling: Sampling | None = None  # None is the task's own
     text_column: str = "text"
+    finish: Callable[[Any], Any] | None = None  # what makes of an extracted value an instance, or refuses it
 
     def __post_init__(self) -> None:
         if self.task not in get_args(TaskName):
             raise UsageError(f"a batch is one of {', '.join(get_args(TaskName))}, not {self.task!r}.")
-        for name in {"to", "source", "sentences", "words", "schema", "examples", "system"} - _OPTIONS[self.task]:
+        for name in sorted(set().union(*_OPTIONS.values()) - _OPTIONS[self.task]):
             if getattr(self, name):
                 raise UsageError(f"{name} is no option of {self.task}: that has {_list(_OPTIONS[self.task])}.")
         needed = _NEEDED.get(self.task)
@@ -82,40 +84,59 @@ class Job:
         """Begin the conversation about one row; what is wrong with it is raised when the conversation begins."""
         if row.error:
             raise row.error
-        if openai.is_line(row.values):
-            if self.task != "chat":
-                raise RowUnreadable(f"an OpenAI line asks for a chat, not to {self.task}: use `edgellm batch chat`.")
-            return (yield from _chat(self._led(openai.read(row.values, self.chosen))))
+        if openai.is_line(row.values) and self.task != "chat":
+            raise RowUnreadable(f"an OpenAI line asks for a chat, not to {self.task}: use `edgellm batch chat`.")
         if self.task == "chat":
-            return (yield from _chat(self._led(self._prompt(row.values))))
-        return (yield from self._task(self._text(row.values)))
+            prompt = self._prompt(row.values)
+            seeded = dataclasses.replace(prompt, sampling=_seeded(prompt.sampling, row))
+            return (yield from _chat(self._led(seeded)))
+        value = yield from self._task(self._text(row.values), _seeded(self.chosen, row))
+        return self.finish(value) if self.finish else value
 
     def facts(self) -> dict[str, Any]:
         """Everything of this job that shapes an output: names and plain values."""
-        told = {name: getattr(self, name) for name in sorted(_OPTIONS[self.task] - {"examples"})}
         return {
             "task": self.task,
-            **{name: value for name, value in told.items() if value is not None},
+            **self._told(_OPTIONS[self.task] - {"examples"}),
             "text_column": self.text_column,
             "sampling": json.loads(json.dumps(dataclasses.asdict(self.chosen))),
-            "wording": sha256(self._wording().encode(errors="replace")).hexdigest()[:16],
-            "edgellm": _major(),
+            "wording": self._hash(),
+            "edgellm": installed("edgellm").split(".")[0],  # the part that changes when answers may
         }
+
+    def asked(self) -> dict[str, Any]:
+        """The task and its options, for a receipt; `wording` is a hash of how it is put, with schema and examples."""
+        return {
+            "task": self.task,
+            **self._told(_OPTIONS[self.task] - {"examples", "schema"}),
+            "wording": self._hash(),
+        }
+
+    def _told(self, names: Set[str]) -> dict[str, Any]:
+        """The options that were given, by name."""
+        told = {name: getattr(self, name) for name in sorted(names)}
+        return {name: value for name, value in told.items() if value is not None and value is not False}
+
+    def _hash(self) -> str:
+        return sha256(self._wording().encode(errors="replace")).hexdigest()[:16]
 
     def _wording(self) -> str:
         """What would be said about some text: how the task is put, the examples and the options, all in one."""
         prompts = next(self.ask(Row(id=0, values={self.text_column: "A text."})))
         return repr([(prompt.messages, prompt.schema) for prompt in prompts])
 
-    def _task(self, text: str) -> Task[Any]:
-        sampling = self.chosen
+    def _task(self, text: str, sampling: Sampling) -> Task[Any]:
         if self.task == "translate":
             return translation.translate(text, self.to or "", self.source, sampling=sampling)
         if self.task == "summarize":
             return summaries.summarize(text, sentences=self.sentences, words=self.words, sampling=sampling)
-        return extraction.extract(text, self.schema or {}, examples=self.examples, sampling=sampling)
+        return extraction.extract(
+            text, self.schema or {}, examples=self.examples, sampling=sampling, verbatim=self.verbatim
+        )
 
     def _prompt(self, values: Mapping[str, Any]) -> Prompt:
+        if openai.is_line(values):
+            return openai.read(values, self.chosen)
         if "messages" in values and self.text_column not in values:
             return Prompt(messages=openai.messages(values["messages"]), sampling=self.chosen)
         text = self._text(values)
@@ -147,12 +168,12 @@ def _chat(prompt: Prompt) -> Task[str]:
     return reply.text
 
 
-def _major() -> str:
-    """The part of the version that changes when answers may."""
-    try:
-        return version("edgellm").split(".")[0]
-    except PackageNotFoundError:  # run from a folder
-        return "unknown"
+def _seeded(sampling: Sampling, row: Row) -> Sampling:
+    """Give a row that draws its answer, and was told no seed, one of its own: whoever asks again gets the same answer."""
+    if sampling.temperature == 0 or sampling.seed is not None:
+        return sampling
+    digest = blake2b(json.dumps(row.id).encode(), digest_size=4).digest()
+    return dataclasses.replace(sampling, seed=int.from_bytes(digest, "little"))
 
 
 def _list(names: set[str]) -> str:

@@ -9,7 +9,7 @@ import json
 from array import array
 from hashlib import blake2b
 
-from edgellm.batch.row import Id
+from edgellm.rows.row import Id
 
 _FIRST_SLOTS = 1 << 10
 

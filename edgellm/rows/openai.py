@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from edgellm.batch.ids import content_id
-from edgellm.batch.row import Result
 from edgellm.errors import EngineFailed, RowUnreadable
 from edgellm.prompt import Message, Prompt, Role
+from edgellm.rows.ids import content_id
+from edgellm.rows.row import Result
 from edgellm.sampling import Sampling
 
 _URL = "/v1/chat/completions"
@@ -60,12 +60,12 @@ def messages(turns: Any) -> tuple[Message, ...]:
     return tuple(_message(turn) for turn in turns)
 
 
-def answer(result: Result, *, model: str, created: int, receipt: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def answer(result: Result, *, model: str, created: int) -> dict[str, Any]:
     """Build the line that answers a row; `created` is in seconds since 1970."""
     name = content_id(str(result.row.id).encode(errors="replace"))
     body = _failure(result) if result.error else _completion(result, name, model, created)
-    if receipt and not result.error:
-        body["receipt"] = dict(receipt)
+    body |= {"warnings": list(result.warnings)} if result.warnings else {}
+    body |= {"receipt": dict(result.receipt)} if result.receipt else {}
     error = {"code": type(result.error).__name__, "message": str(result.error)} if result.error else None
     status = 200 if not result.error else 500 if isinstance(result.error, EngineFailed) else 400
     return {

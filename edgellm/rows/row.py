@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from edgellm.errors import EdgeError
 from edgellm.prompt import Finish
+from edgellm.sampling import Sampling
 
 Id: TypeAlias = str | int
 
@@ -22,6 +23,13 @@ class Row:
     end_bytes: int = 0  # where in the input it ends
 
 
+class Noted(NamedTuple):
+    """A value with what its reader must know, one sentence each: what a task about a row may return."""
+
+    value: Any
+    warnings: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What became of a row: a value or an error, and what it cost in tokens, over all prompts of its task."""
@@ -29,7 +37,15 @@ class Result:
     row: Row
     value: Any = None
     error: EdgeError | None = None
+    warnings: tuple[str, ...] = ()  # what the reader of the value must know, one sentence each
     finish: Finish | None = None  # of its last answer; None when there was none
     prompt_tokens: int = 0
     tokens: int = 0
     tries: int = 1
+    sampling: Sampling | None = None  # as its first prompt was asked; None when nothing was
+    receipt: Mapping[str, Any] | None = None  # which model and engine answered how, where that was wanted
+
+    @property
+    def id(self) -> Id:
+        """The row's id: its own, or a hash of what it says."""
+        return self.row.id
