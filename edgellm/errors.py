@@ -23,14 +23,15 @@ EdgeError
 │   └── EngineCrashed                   its process died or hung; carries signal and phase
 ├── TemplateError(ValueError)           the chat template is missing, broken, or would lose a message
 ├── PromptTooLong(ValueError)           tokens and context, both
-├── TruncatedOutput(ValueError)         the token budget ended inside a structured answer; carries the partial text
+├── TruncatedOutput(ValueError)         the token budget ended inside a structured answer; carries what there is of the result
 ├── InvalidOutput(ValueError)           the finished answer breaks its contract; carries the text
 └── NoWayOut(RuntimeError)              a constraint allows no token: a bug, never an answer
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class EdgeError(Exception):
@@ -157,11 +158,27 @@ class PromptTooLong(EdgeError, ValueError):
 
 
 class TruncatedOutput(EdgeError, ValueError):
-    """The token budget ended inside a structured answer."""
+    """The token budget ended inside a structured answer.
 
-    def __init__(self, message: str, partial: str) -> None:
+    `partial` is what there is of the result: of a text, its beginning; of a value, one that satisfies its schema, closed in
+    the shortest way, None when there is none. `cut` is the JSON pointer to where the model's own words end, `filled` has
+    those to the values that were only made up to close it. `text` is the answer as it came, `needed_tokens` the shortest
+    that any answer can be, where that is what was missing.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        partial: Any = None,
+        *,
+        text: str = "",
+        cut: str | None = None,
+        filled: Sequence[str] = (),
+        needed_tokens: int | None = None,
+    ) -> None:
         super().__init__(message)
-        self.partial = partial
+        self.partial, self.text, self.cut, self.filled = partial, text, cut, list(filled)
+        self.needed_tokens = needed_tokens
 
 
 class InvalidOutput(EdgeError, ValueError):

@@ -56,6 +56,9 @@ class Reply:
     accepted_tokens: int = 0  # of these: right
     first_token_s: float = 0.0  # from being asked to the first token
     total_s: float = 0.0
+    # Characters of `text` that the model said itself, when the budget ended inside a value that obeys a schema: the rest is
+    # the shortest end, so that the text still parses.
+    said_chars: int | None = None
     context_tokens: int = 0  # what prompt and answer may have together; told by a reply that counts, 0 otherwise
 
     @property

@@ -28,6 +28,8 @@ class Constraint(Protocol):
     def agrees(self, tokens: Tokens[int]) -> int: ...
     def accept(self, token: int) -> None: ...
     def forced(self) -> list[int]: ...
+    def affords(self, room: int) -> bool: ...
+    def closing(self) -> list[int]: ...
     @property
     def complete(self) -> bool: ...
 
@@ -48,6 +50,7 @@ class Sequence:
     answer: list[int] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)  # not yet in the slot; logits are wanted for the last one
     said: list[str] = field(default_factory=list)
+    closed_chars: int | None = None  # of the answer's end, written to close a value whose budget was used up
     first: float = 0.0
     drafted: int = 0
     accepted: int = 0
@@ -92,6 +95,8 @@ class Sequence:
         if self.constraint:
             self.constraint.accept(token)
             tokens += self.constraint.forced()
+            if not self.constraint.affords(room - len(tokens)):
+                return self._close(self.constraint.closing(), pieces)
         self.pending = tokens[:room]
         self.answer += self.pending
         self.said.append(self.text.push(b"".join(pieces[one] for one in self.pending)))
@@ -100,6 +105,14 @@ class Sequence:
         if len(tokens) <= room and self.constraint and self.constraint.complete:
             return "stop"  # the value is finished: no step is spent on an end token
         return "length" if len(tokens) >= room else None
+
+    def _close(self, tokens: list[int], pieces: Tokens[bytes]) -> Finish:
+        """End a value in the shortest way, because its budget ends: no step is spent on these tokens."""
+        end = b"".join(pieces[one] for one in tokens)
+        self.pending, self.closed_chars = tokens, len(end.decode(errors="ignore"))
+        self.answer += tokens
+        self.said.append(self.text.push(end))
+        return "length"
 
     def draft(self, longest: int) -> Draft:
         """Return what may come next, because it followed the same tokens before; no more than the constraint allows."""
@@ -114,9 +127,9 @@ class Sequence:
 
     def reply(self, finish: Finish) -> Reply:
         """Close the books."""
-        now = time.monotonic()
+        now, text = time.monotonic(), "".join(self.said)
         return Reply(
-            text="".join(self.said),
+            text=text,
             finish=finish,
             prompt_tokens=len(self.prompt),
             tokens=len(self.answer),
@@ -125,4 +138,5 @@ class Sequence:
             accepted_tokens=self.accepted,
             first_token_s=(self.first or now) - self.asked,
             total_s=now - self.asked,
+            said_chars=None if self.closed_chars is None else max(0, len(text) - self.closed_chars),
         )

@@ -12,7 +12,7 @@ from edgellm import engines, margins, states, template
 from edgellm.constraint import Grammar
 from edgellm.engines.base import Engine
 from edgellm.engines.devices import free_bytes
-from edgellm.errors import EngineFailed, PromptTooLong
+from edgellm.errors import EngineFailed, PromptTooLong, TruncatedOutput
 from edgellm.loop import Loop
 from edgellm.opening import Opening
 from edgellm.prompt import Event, Message, Prompt, Reply
@@ -23,6 +23,10 @@ from edgellm.text import TextStream
 # Reading a state of fewer tokens from the disk is no faster than computing them.
 _WORTH_READING = 64
 _THOUGHTS = "<think>"
+
+
+# With more room than this, a value is begun without asking whether its shortest form would fit.
+_TIGHT = 256
 
 
 class Service:
@@ -59,6 +63,7 @@ class Service:
         grammar = self._grammar(prompt)
         segments = self._segments(prompt)
         tokens = template.encode(segments, self._engine.vocab)
+        self._refuse_too_little(prompt, tokens, grammar)
         self._recall(prompt.saved, tokens)
         sequence = Sequence(
             id=id,
@@ -144,6 +149,17 @@ class Service:
                 least,
                 self._engine.context,
             )
+
+    def _refuse_too_little(self, prompt: Prompt, tokens: list[int], grammar: Grammar | None) -> None:
+        """Refuse a budget in which not even the shortest value of the schema fits."""
+        room = min(prompt.sampling.max_tokens, self._engine.context - len(tokens))
+        if grammar is None or not 0 < room <= _TIGHT or grammar.least is None or grammar.least <= room:
+            return
+        raise TruncatedOutput(
+            f"the shortest value of this schema takes {grammar.least} tokens, and there is room for {room}: "
+            "raise --max-tokens or --context.",
+            needed_tokens=grammar.least,
+        )
 
     def _tokens(self, prompt: Prompt) -> list[int]:
         return template.encode(self._segments(prompt), self._engine.vocab)

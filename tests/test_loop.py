@@ -279,6 +279,12 @@ class Digits:
         self.said += b"00"
         return list(b"00")
 
+    def affords(self, room: int) -> bool:
+        return True
+
+    def closing(self) -> list[int]:
+        return []
+
     @property
     def complete(self) -> bool:
         return len(self.said) >= 6

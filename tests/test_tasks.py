@@ -138,7 +138,6 @@ def test_extract_validates_again(text: str) -> None:
 
 def test_cut_answers_are_typed_and_carry_the_partial_text() -> None:
     for task in (
-        extract.extract("t", extract.fields("a")),
         translate.translate("t", "fr"),
         summarize.summarize("t"),
     ):

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgellm.constraint import library, verbatim
+from edgellm.constraint.budget import Budget
+from edgellm.constraint.closing import Place, begin
 from edgellm.constraint.plain import made_plain
 from edgellm.constraint.refusal import blame, words
-from edgellm.constraint.vocabulary import Vocab, tokenizer
+from edgellm.constraint.vocabulary import Vocab, Writer, tokenizer, writer
 from edgellm.errors import NoWayOut, SchemaUnsupported
 
 Logits = npt.NDArray[np.float32]
@@ -29,8 +32,9 @@ _CEILING = np.where(_BITS == 1, np.float32(np.inf), np.float32(-np.inf))
 class Grammar:
     """A compiled schema: expensive once, cheap to start for every sequence."""
 
-    def __init__(self, matcher: Any, ends: frozenset[int]) -> None:
+    def __init__(self, matcher: Any, ends: frozenset[int], text: str = "", writer: Writer | None = None) -> None:
         self._matcher, self._ends = matcher, ends
+        self._text, self._writer = text, writer
 
     @classmethod
     def compile(
@@ -41,18 +45,20 @@ class Grammar:
         With `quotes`, every text that the schema leaves free is a verbatim piece of it. Raises SchemaUnsupported, with a
         JSON pointer, when a keyword cannot be enforced while decoding, or when no finite value satisfies the schema.
         """
-        wanted, written = made_plain(schema), tokenizer(vocab)
-        matcher = library.matcher(library.json_grammar(wanted), written)
+        wanted, known = made_plain(schema), tokenizer(vocab)
+        text = library.json_grammar(wanted)
+        matcher = library.matcher(text, known)
         if matcher.get_error():
             raise blame(wanted, matcher.get_error())
         if quotes is not None:
-            matcher = _checked(library.matcher(verbatim.grammar(wanted, quotes, lead), written))
+            text = verbatim.grammar(wanted, quotes, lead)
+            matcher = _checked(library.matcher(text, known))
         elif lead:
-            lines = f"start: {library.literal(lead)}? value\nvalue: {library.embedded(wanted)}"
-            matcher = _checked(library.matcher(library.lark_grammar(lines), written))
-        grammar = cls(matcher, vocab.ends)
+            text = library.lark_grammar(f"start: {library.literal(lead)}? value\nvalue: {library.embedded(wanted)}")
+            matcher = _checked(library.matcher(text, known))
+        grammar = cls(matcher, vocab.ends, text, writer(vocab))
         try:
-            trial = grammar.start()
+            trial = Constraint(matcher.deep_copy(), vocab.ends)
             trial.allowed()
             trial.forced()
             trial.allowed()
@@ -62,14 +68,24 @@ class Grammar:
 
     def start(self) -> Constraint:
         """Begin a sequence."""
-        return Constraint(self._matcher.deep_copy(), self._ends)
+        budget = Budget(self._place, self._writer) if self._writer else None
+        return Constraint(self._matcher.deep_copy(), self._ends, budget)
+
+    @cached_property
+    def least(self) -> int | None:
+        """Tokens of the shortest value, None when none is found within reach."""
+        return Budget(self._place, self._writer).least() if self._writer else None
+
+    @cached_property
+    def _place(self) -> Place | None:
+        return begin(self._text)
 
 
 class Constraint:
     """One sequence on its way through a grammar. Every method raises NoWayOut instead of letting an error pass."""
 
-    def __init__(self, matcher: Any, ends: frozenset[int]) -> None:
-        self._matcher, self._ends = matcher, ends
+    def __init__(self, matcher: Any, ends: frozenset[int], budget: Budget | None = None) -> None:
+        self._matcher, self._ends, self._budget = matcher, ends, budget
         self._bits: npt.NDArray[np.uint8] | None = None
 
     def mask(self, logits: Logits) -> None:
@@ -109,6 +125,8 @@ class Constraint:
         self._bits = None
         if not self._matcher.consume_token(token):
             raise NoWayOut(f"the grammar refuses token {token}: {words(self._matcher.get_error())}.")
+        if self._budget:
+            self._budget.note(token)
 
     def forced(self) -> list[int]:
         """Tokens that the grammar leaves no choice about, already accepted here; the caller only feeds them. Often [].
@@ -122,7 +140,20 @@ class Constraint:
             self._bits = None
             if not self._matcher.consume_tokens(tokens):
                 raise NoWayOut(f"the grammar refuses its own tokens: {words(self._matcher.get_error())}.")
+            if self._budget:
+                self._budget.note(*tokens)
         return tokens
+
+    def affords(self, room: int) -> bool:
+        """Whether the value can still be finished in `room` more tokens.
+
+        When it cannot, `closing` has the tokens that finish it in place of those accepted since this was asked last.
+        """
+        return self._budget is None or self._budget.affords(room)
+
+    def closing(self) -> list[int]:
+        """Tokens that finish the value as `affords` says; they need not be accepted."""
+        return self._budget.closing if self._budget else []
 
     @property
     def complete(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 
@@ -31,6 +32,55 @@ def tokenizer(vocab: Vocab) -> Any:
                 return built
         built = _build(vocab)
         _tokenizers[:] = [*_tokenizers[-1:], (vocab, built)]
+        return built
+
+
+class Writer:
+    """Writes bytes with the longest tokens that fit, which is close to the fewest."""
+
+    def __init__(self, vocab: Vocab) -> None:
+        self._vocab = vocab
+
+    @cached_property
+    def pieces(self) -> Sequence[bytes]:
+        """Bytes of each token."""
+        return self._vocab.pieces
+
+    @cached_property
+    def _ids(self) -> dict[bytes, int]:
+        controls = self._vocab.ends | frozenset(self._vocab.specials.values())
+        return {piece: token for token, piece in enumerate(self.pieces) if piece and token not in controls}
+
+    @cached_property
+    def longest(self) -> int:
+        """Bytes of the longest token."""
+        return max(map(len, self._ids), default=1)
+
+    def spell(self, text: bytes) -> list[int] | None:
+        """Token ids of `text`; None when the vocabulary cannot write it."""
+        found, start = [], 0
+        while start < len(text):
+            for end in range(min(len(text), start + self.longest), start, -1):
+                if (token := self._ids.get(text[start:end])) is not None:
+                    found.append(token)
+                    start = end
+                    break
+            else:
+                return None
+        return found
+
+
+_writers: list[tuple[Vocab, Writer]] = []
+
+
+def writer(vocab: Vocab) -> Writer:
+    """The writer of this vocabulary, built at most once."""
+    with _lock:
+        for known, built in _writers:
+            if known is vocab:
+                return built
+        built = Writer(vocab)
+        _writers[:] = [*_writers[-1:], (vocab, built)]
         return built
 
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from edgellm.errors import EmptyText, InvalidOutput, SchemaUnsupported, TruncatedOutput, UsageError
 from edgellm.prompt import Message, Prompt, Reply, Task
 from edgellm.sampling import Sampling
+from edgellm.tasks.positions import cut_off
 from edgellm.tasks.quoting import unquoted
 
 Schema = Mapping[str, Any]
@@ -112,17 +113,12 @@ def extract(
 def read(reply: Reply, schema: Schema) -> Any:
     """Parse and validate a finished answer, always: enforcement while decoding is not proof."""
     if reply.finish != "stop":
-        raise TruncatedOutput(
-            f"the answer was cut after {reply.tokens} tokens, inside the JSON: raise --max-tokens or --context.",
-            reply.text,
-        )
-    import jsonschema
+        raise _truncated(reply, schema)
+    from jsonschema import ValidationError
 
-    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
-        value = json.loads(reply.text, parse_constant=_refuse, parse_float=_finite)
-        kind(schema).validate(value)
-    except jsonschema.ValidationError as error:
+        return _checked(reply.text, schema)
+    except ValidationError as error:
         raise InvalidOutput(
             f"the answer breaks the schema at {error.json_path}: {error.message}.", reply.text
         ) from error
@@ -134,7 +130,31 @@ def read(reply: Reply, schema: Schema) -> Any:
         raise InvalidOutput(
             f"the answer cannot be checked against the schema ({type(error).__name__}: {error}).", reply.text
         ) from error
+
+
+def _checked(text: str, schema: Schema) -> Any:
+    from jsonschema import validators
+
+    kind = validators.validator_for(schema, default=validators.Draft202012Validator)
+    value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    kind(schema).validate(value)
     return value
+
+
+def _truncated(reply: Reply, schema: Schema) -> TruncatedOutput:
+    """What can be said of an answer whose budget ended: what is whole, where it was cut, and what only closes it."""
+    cure = "raise --max-tokens or --context"
+    told = f"the answer was cut after {reply.tokens} tokens"
+    try:
+        partial = _checked(reply.text, schema)
+        cut, filled = cut_off(reply.text, len(reply.text) if reply.said_chars is None else reply.said_chars)
+    except Exception:  # it was cut where nothing could close it
+        return TruncatedOutput(f"{told}, inside the JSON: {cure}.", text=reply.text)
+    places = ", ".join(filled[:3]) + (f" and {len(filled) - 3} more" if len(filled) > 3 else "")
+    made_up = f"; {places} only fill the form" if filled else ""
+    return TruncatedOutput(
+        f"{told}, at {cut or 'its end'}{made_up}: {cure}.", partial, text=reply.text, cut=cut, filled=filled
+    )
 
 
 def _finite(text: str) -> float:
