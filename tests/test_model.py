@@ -180,7 +180,11 @@ def test_wrong_calls_are_typed_errors_and_the_model_lives_on(model: Model, call:
 def test_a_budget_that_ends_inside_json_is_truncated_output(model: Model) -> None:
     with pytest.raises(TruncatedOutput) as error:
         model.extract("Ada", Person, sampling=Sampling(temperature=0, max_tokens=12))
-    assert '{"name": "Ada", "age": 36}'.startswith(error.value.partial)
+    assert error.value.needed_tokens == len('{"name": "", "age": 0}')
+    with pytest.raises(TruncatedOutput) as error:
+        model.extract("Ada", Person, sampling=Sampling(temperature=0, max_tokens=24))
+    assert (error.value.partial, error.value.cut) == ({"name": "Ad", "age": 0}, "/name")
+    assert error.value.filled == ["/age"]
 
 
 def test_one_failed_task_of_many_is_an_outcome_of_its_own(model: Model) -> None:
