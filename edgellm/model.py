@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
-from edgellm import forecast, gguf, hardware, margins, source
+from edgellm import engines, forecast, gguf, hardware, margins, source
 from edgellm.drive import Drive, Stream
 from edgellm.errors import InvalidOutput, UsageError
 from edgellm.opening import Opening
@@ -40,7 +40,7 @@ def load(
     context: int | None = None,
     slots: int = 4,
     threads: int | None = None,
-    engine: Literal["auto", "llama_cpp", "scripted"] = "auto",
+    engine: Literal["auto", "llama_cpp", "ctransformers", "scripted"] = "auto",
     template: str | None = None,
     offline: bool = False,
     in_process: bool = False,
@@ -59,15 +59,19 @@ def load(
         header = found.header(offline=offline)
         # Before the download: what does not fit must not travel.
         here, wish = machine(worker), Wish(gpu_layers=gpu_layers, context=context, slots=slots, threads=threads)
+        runner = engines.chosen(engine)
+        if runner == "ctransformers":
+            wish = replace(wish, gpu_layers=0 if gpu_layers == "auto" else gpu_layers, slots=1, kv_type="f16")
+        engines.check(runner, header, gpu=wish.gpu_layers != 0, in_process=in_process)
         plan = fit(header, here, wish)
         paths = found.here
         if paths is None:
             paths = found.fetch(progress=progress)
             header = gguf.read(paths[0])
-        if engine != "scripted":
+        if runner == "llama_cpp":
             plan = forecast.settled(plan, header, here, wish, paths[0])
         opening = Opening(
-            engine="llama_cpp" if engine == "auto" else engine,
+            engine=runner,
             paths=paths,
             plan=plan,
             metadata=_small(header.metadata, without="tokenizer.chat_template" if template else ""),

@@ -40,7 +40,7 @@ class Speller:
         first, *others = _opened(text, self._starts) if self._starts else [text]
         ids = self._checked(first, self._encode(first))
         for part in others:
-            ids += self._checked(part, self._continued(part))
+            ids += self._checked(part, self.continued(part))
         if not self._written(ids).endswith(text.encode()):
             self._refuse_lost(text)
         return ids
@@ -64,9 +64,9 @@ class Speller:
         if self._forbidden.isdisjoint(ids) or len(text) < 2:
             return ids
         left, right = text[: len(text) // 2], text[len(text) // 2 :]
-        return self._checked(left, self._continued(left)) + self._checked(right, self._continued(right))
+        return self._checked(left, self.continued(left)) + self._checked(right, self.continued(right))
 
-    def _continued(self, text: str) -> list[int]:
+    def continued(self, text: str) -> list[int]:
         """Spell text that continues another: without the blank that SentencePiece puts before a text."""
         for guard, head in self._heads:
             ids = self._encode(guard + text)

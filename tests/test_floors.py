@@ -102,7 +102,7 @@ STAIRS = {
 
 ENTRANCES = {
     "click": {"cli"},
-    "ctransformers": set(),
+    "ctransformers": {"engines"},
     "filelock": {"hub", "batch"},
     "httpx": {"hub"},
     "httpx2": {"hub"},

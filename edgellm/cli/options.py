@@ -59,7 +59,13 @@ def model_options(command: F) -> F:
     for option in reversed(
         (
             click.option("-m", "--model", help="Catalogue name, user/repo[:QUANT][@revision], or path to a .gguf."),
-            click.option("--engine", type=click.Choice(["auto", "llama_cpp", "scripted"]), default="auto", hidden=True),
+            click.option(
+                "--engine",
+                type=click.Choice(["auto", "llama_cpp", "ctransformers", "scripted"]),
+                default="auto",
+                show_default=True,
+                help="ctransformers is a legacy; scripted is for tests.",
+            ),
             click.option("--gpu-layers", default="auto", show_default=True, help="auto, all, or a number."),
             click.option("--context", type=click.IntRange(1), help="Tokens of prompt and answer together."),
             click.option("--threads", type=click.IntRange(1), help="CPU threads."),

@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edgellm.engines.base import Engine
 from edgellm.errors import EngineMissing, UsageError
 from edgellm.plan import Plan
 
-Name = Literal["llama_cpp", "scripted"]
+if TYPE_CHECKING:
+    from edgellm.gguf import Header
+
+Name = Literal["llama_cpp", "ctransformers", "scripted"]
+
+
+def chosen(name: str) -> str:
+    """Decide what `auto` means here: llama_cpp, or ctransformers where only that is installed."""
+    if name != "auto":
+        return name
+    alone = not importlib.util.find_spec("llama_cpp") and importlib.util.find_spec("ctransformers")
+    return "ctransformers" if alone else "llama_cpp"
+
+
+def check(name: str, header: Header, *, gpu: bool, in_process: bool) -> None:
+    """Refuse what an engine cannot do, from a model's header, before the model travels or is opened.
+
+    Says on stderr what the legacy engine is. Raises ModelFileError, EngineMissing or UsageError.
+    """
+    if name != "ctransformers":
+        return
+    import logging
+
+    from edgellm.engines import legacy
+
+    if in_process:
+        raise UsageError("ctransformers runs in a process of its own only: its C code is known to crash.")
+    legacy.present(gpu=gpu)
+    legacy.check(header)
+    logging.getLogger("edgellm").warning(legacy.ABOUT)
 
 
 def open(name: str, paths: Sequence[str], plan: Plan) -> Engine:  # noqa: A001 - `engines.open` reads as what it does
@@ -34,4 +64,10 @@ def open(name: str, paths: Sequence[str], plan: Plan) -> Engine:  # noqa: A001 -
         from edgellm.engines.llama_cpp import LlamaCpp
 
         return LlamaCpp(paths, plan)
-    raise UsageError(f"unknown engine {name!r}: use llama_cpp or scripted.")
+    if name == "ctransformers":
+        from edgellm.engines import legacy
+        from edgellm.engines.ctransformers import Ctransformers
+
+        legacy.present(gpu=plan.gpu_layers > 0)
+        return Ctransformers(paths, plan)
+    raise UsageError(f"unknown engine {name!r}: use llama_cpp, ctransformers or scripted.")
