@@ -37,6 +37,7 @@ class Script:
 
     rules: tuple[Rule, ...] = ()
     otherwise: str = "I have nothing to say."
+    open_s: float = 0.0  # seconds until the engine is open
     step_s: float = 0.0
     crash_at: int | None = None
     hang_at: int | None = None
@@ -164,4 +165,5 @@ def from_environment(*, context: int, slots: int) -> Scripted:
             script = Script.read(json.load(file))
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"cannot read the script {path}: {error}.") from error
+    time.sleep(script.open_s)
     return Scripted(script, context=context, slots=slots)
