@@ -25,7 +25,9 @@ import pexpect
 PROMPT = "\x1b[?2004h"  # prompt_toolkit asks for bracketed pastes when it shows its prompt
 GREETING = "Hello, who are you?"
 SLOW = "Good morning. " * 300  # enough to read for most of a second
-FIELDS = ", ".join(f"{name} [str]" for name in ("name", "company", "address", "date", "product", "city", "email", "phone"))
+FIELDS = ", ".join(
+    f"{name} [str]" for name in ("name", "company", "address", "date", "product", "city", "email", "phone")
+)
 
 
 class Terminal:
@@ -104,9 +106,9 @@ def load(home: Path, runs: int) -> list[float]:
 def stop(home: Path, runs: int, *model: str) -> dict[str, list[float]]:
     """Ctrl-C while the engine reads, answers, and answers under a grammar; every tenth time the next turn must work."""
     phases: dict[str, tuple[str, Callable[[Terminal], Any]]] = {
-        "prefill": (SLOW, lambda chat: time.sleep(random.uniform(0.05, 0.3))),
+        "prefill": (SLOW, lambda _: time.sleep(random.uniform(0.05, 0.3))),
         "decode": (GREETING, lambda chat: chat.child.expect(r"(?m)^\r?\w+ ")),
-        "grammar": (f"/extract {FIELDS} -- {SLOW[:400]}", lambda chat: time.sleep(random.uniform(0.05, 0.2))),
+        "grammar": (f"/extract {FIELDS} -- {SLOW[:400]}", lambda _: time.sleep(random.uniform(0.05, 0.2))),
     }
     found: dict[str, list[float]] = {phase: [] for phase in phases}
     with Terminal(home, *model) as chat:
@@ -166,12 +168,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         if "start" in wanted:
-            for name, values, bound in zip(("prompt", "first token"), start(min(options.runs, 10)), (1.0, 0.5), strict=True):
-                print(f"start, {name}: median {statistics.median(values):.2f} s, worst {max(values):.2f} s (bound {bound} s)")
+            for name, values, bound in zip(
+                ("prompt", "first token"), start(min(options.runs, 10)), (1.0, 0.5), strict=True
+            ):
+                print(
+                    f"start, {name}: median {statistics.median(values):.2f} s, worst {max(values):.2f} s (bound {bound} s)"
+                )
         if "stop" in wanted:
             phases = {"load": load(home, options.runs), **stop(home, options.runs, "-m", options.model)}
             for name, values in phases.items():
-                print(f"Ctrl-C in {name}: p95 {p95(values):.3f} s of {len(values)}, worst {max(values):.3f} s (bound 0.2 s)")
+                print(
+                    f"Ctrl-C in {name}: p95 {p95(values):.3f} s of {len(values)}, worst {max(values):.3f} s (bound 0.2 s)"
+                )
         if "resume" in wanted:
             full, restored, tokens = resume(home, 1900)
             print(

@@ -99,13 +99,13 @@ def terminals(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     monkeypatch.delenv("NO_COLOR", raising=False)
     started = []
 
-    def start(*more: str) -> Any:
-        child = pexpect.spawn(
-            sys.executable, arguments(tiny, *more), dimensions=(40, 100), encoding="utf-8", timeout=20
-        )
+    def start(*more: str, embedded: bool = False, loaded: bool = True) -> Any:
+        command = ["-m", "edgellm", "chat", "-m", "demo", *more] if embedded else arguments(tiny, *more)
+        child = pexpect.spawn(sys.executable, command, dimensions=(40, 100), encoding="utf-8", timeout=20)
         child.delaybeforesend = None
         started.append(child)
-        child.expect("Everything runs on the processor")
+        if loaded:
+            child.expect("Everything runs on the processor")
         prompted(child)
         return child
 

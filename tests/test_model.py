@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import ggufs
 import pytest
 from pydantic import BaseModel, field_validator
 
@@ -323,3 +324,14 @@ def test_in_process_gives_the_same(script: Any) -> None:
     script(rules=[{"when": "one", "say": "un"}], otherwise="hello")
     with edgellm.load("demo", engine="scripted", in_process=True) as model:
         assert model.translate(["one", "x"], to="fr") == ["un", "hello"]
+
+
+def test_thoughts_that_the_prompt_opens_are_part_of_the_answer(tmp_path: Path) -> None:
+    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}[A]<think>\n"
+    path = ggufs.write_model(tmp_path / "thinks.gguf", chat_template=template)
+    with edgellm.load(path, in_process=True) as model:
+        sampling = edgellm.Sampling(max_tokens=3)
+        asked = [{"role": "user", "content": "<think>"}]
+        assert model.chat(asked, sampling=sampling).text.startswith("<think>\n")
+        schema = {"type": "integer", "minimum": 1, "maximum": 9}
+        assert model.chat(asked, sampling=sampling, schema=schema).text.isdigit()

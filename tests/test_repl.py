@@ -963,7 +963,7 @@ def test_ctrl_c_in_a_pipe_ends_it_and_keeps_what_was_said(tiny: Path, script: Ca
     assert turn.assistant.startswith("word word")
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.slow)])
 def test_kill_9_loses_the_running_answer_at_most(kills: int, tiny: Path, script: Callable[..., None]) -> None:
     script(otherwise="Hello there.", step_s=0.01)
     for kill in range(kills):

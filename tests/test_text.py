@@ -150,3 +150,9 @@ def test_ordinary_text_is_printed_as_it_is(text: str) -> None:
 
 def test_what_is_hidden_becomes_visible() -> None:
     assert plain("a\x1b[0m\u202eb\r\n\x9b") == "a\\x1b[0m\\u202eb\n\\x9b"
+
+
+def test_what_the_prompt_has_begun_stands_first_unless_nothing_comes() -> None:
+    stream = TextStream(stop=("<think>",), lead=" ", head="<think>\n")
+    assert [stream.push(b""), stream.push(b" Hm"), stream.push(b"m"), stream.finish()] == ["<think>\n", "Hm", "m", ""]
+    assert TextStream(head="<think>\n").finish() == ""
