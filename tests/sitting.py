@@ -74,8 +74,9 @@ def sit(tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
                 raise ModelUnknown("no model is called 'missing'.")
             progress("file", 1, 2)
             worker = Worker() if apart else Here()
-            worker.open(Opening(engine="scripted", paths=(), plan=plan(context), metadata={}))
-            return Model(Source(name=name or "tiny", path=str(tiny)), header, plan(context), worker)
+            opening = Opening(engine="scripted", paths=(), plan=plan(context), metadata={})
+            worker.open(opening)
+            return Model(Source(name=name or "tiny", path=str(tiny)), header, plan(context), worker, opening)
 
         monkeypatch.setattr(
             sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode() if isinstance(text, str) else text))

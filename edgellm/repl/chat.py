@@ -268,7 +268,7 @@ class Chat:
             saved = self.memory.files(self.transcript, system)
             try:
                 with self.screen.busy("starting the engine"), brake.on():
-                    stream = model.follow(Prompt(messages=messages, sampling=self.sampling, saved=saved))
+                    stream = model.follow(Prompt(messages=messages, sampling=self.sampling, saved=saved, priority=1))
                 self._show(stream, brake)
             except PromptTooLong:
                 raise
