@@ -23,6 +23,7 @@ VERBS = {
     "summarize": "tasks",
     "extract": "tasks",
     "batch": "batch",
+    "eval": "eval",
     "finetune": "finetune",
     "models": "models",
     "show": "models",
