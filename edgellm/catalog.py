@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -62,6 +62,7 @@ class Entry:
     parameters: str = ""
     good_at: tuple[str, ...] = ()
     template: str | None = None  # name of the chat template, for files that carry none
+    adapter: str | Mapping[str, str] | None = None  # FILE[:SCALE] of a LoRA beside it, or several by name
     notes: str = ""
 
     @property
@@ -251,6 +252,13 @@ def _tables(value: object) -> str | None:
     return None if good else f'must be a list of {{ name = "...", bytes = ..., sha256 = "..." }}, not {value!r}'
 
 
+def _adapters(value: object) -> str | None:
+    good = value and all(
+        isinstance(one, str) and one for one in (value.values() if isinstance(value, dict) else [value])
+    )
+    return None if good else f'must be "FILE[:SCALE]", or a table of such texts by name, not {value!r}'
+
+
 def _flag(value: object) -> str | None:
     return None if isinstance(value, bool) else f"must be true or false, not {value!r}"
 
@@ -279,6 +287,7 @@ _KEYS: dict[str, Callable[[object], str | None]] = {
     "parameters": _text,
     "good_at": _texts,
     "template": _text,
+    "adapter": _adapters,
     "notes": _text,
 }
 _FILE_KEYS: dict[str, Callable[[object], str | None]] = {
@@ -300,16 +309,24 @@ def _entry(source: Path, folder: Path, name: str, table: Any) -> Entry:
         if "name" not in file:
             raise _wrong(source, name, "every file needs a name", "files")
     _one_place(source, name, table)
-    values = {key: value for key, value in table.items() if key not in ("files", "good_at", "path")}
+    values = {key: value for key, value in table.items() if key not in ("files", "good_at", "path", "adapter")}
     if "upstream" in table:
         values.setdefault("license_url", f"https://huggingface.co/{table['upstream']}")
     return Entry(
         name=name,
         files=tuple(File(**file) for file in table.get("files", ())),
         good_at=tuple(table.get("good_at", ())),
+        adapter=_beside(folder, table.get("adapter")),
         path=str(folder / os.path.expanduser(table["path"])) if "path" in table else None,
         **values,
     )
+
+
+def _beside(folder: Path, adapter: Any) -> Any:
+    """Read the paths of adapters as they are meant: from the folder of the file that names them."""
+    if isinstance(adapter, dict):
+        return {name: _beside(folder, one) for name, one in adapter.items()}
+    return str(folder / os.path.expanduser(adapter)) if adapter else None
 
 
 def _check(

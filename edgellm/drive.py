@@ -171,6 +171,25 @@ class Stream(Iterator[str]):
         self.close()
 
 
+def dressed(task: Task[T], adapter: str) -> Task[T]:
+    """Run a task with an adapter, on every prompt that names none itself."""
+    try:
+        prompts = next(task)
+        while True:
+            replies = yield [worn(prompt, adapter) for prompt in prompts]
+            prompts = task.send(replies)
+    except StopIteration as done:
+        found: T = done.value
+        return found
+    finally:
+        task.close()
+
+
+def worn(prompt: Prompt, adapter: str | None) -> Prompt:
+    """Let a prompt that names no adapter name this one."""
+    return prompt if adapter is None or prompt.adapter is not None else replace(prompt, adapter=adapter)
+
+
 def checked(prompt: Prompt) -> Prompt:
     """Refuse what cannot travel as JSON, with words, before it reaches another process; the schema comes back plain."""
     if prompt.messages and prompt.completion is not None:

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 from edgellm import gguf, hub
@@ -40,15 +42,47 @@ def plan(source: Source, header: gguf.Header, machine: Machine, wish: Wish, *, i
 
 
 def settled(
-    estimate: Plan, header: gguf.Header, machine: Machine, wish: Wish, path: str, *, imagined: Sequence[Device] = ()
+    estimate: Plan,
+    header: gguf.Header,
+    machine: Machine,
+    wish: Wish,
+    path: str,
+    *,
+    imagined: Sequence[Device] = (),
+    base: gguf.Header | None = None,
 ) -> Plan:
-    """Let llama.cpp itself weigh a plan that uses a GPU; where it cannot be asked, say that the sizes are estimates."""
+    """Let llama.cpp itself weigh a plan that uses a GPU; where it cannot be asked, say that the sizes are estimates.
+
+    `header` may be heavier than `base`, the file's own, by adapters, which llama.cpp does not know about then.
+    """
     if not any(device.used_bytes for device in estimate.devices):
         return estimate
     try:
-        return dry_run.settle(header, machine, wish, weigh=partial(dry_run.measure, path, imagined=imagined))
+        weigh: dry_run.Weigh = partial(dry_run.measure, path, imagined=imagined)
+        if base is not None and base is not header:
+            weigh = partial(_with_adapters, weigh, header, base)
+        return dry_run.settle(header, machine, wish, weigh=weigh)
     except EngineFailed as error:
         return replace(estimate, reasons=(*estimate.reasons, f"The sizes on the GPU are estimates: {error}"))
+
+
+def _with_adapters(weigh: dry_run.Weigh, header: gguf.Header, base: gguf.Header, plan: Plan) -> list[dry_run.Bytes]:
+    """Add to what llama.cpp measured of a base the adapters that it will put beside the weights on each GPU."""
+    extra: dict[str, int] = {}
+    for heavy, light in zip(header.tensors, base.tensors, strict=True):
+        if heavy.bytes > light.bytes and (device := _device(plan, base.layers, light.name)):
+            extra[device] = extra.get(device, 0) + heavy.bytes - light.bytes
+    return [row._replace(weights_bytes=row.weights_bytes + extra.get(row.buffer, 0)) for row in weigh(plan)]
+
+
+def _device(plan: Plan, layers: int, tensor: str) -> str | None:
+    """Return the GPU on which a plan puts a tensor, counting the output as the last layer; None for RAM."""
+    if tensor.startswith("token_embd") or any(re.search(pattern, tensor) for pattern, _ in plan.tensor_overrides):
+        return None
+    number = int(tensor.split(".")[1]) if tensor.startswith("blk.") else layers
+    place = number - (layers + 1 - plan.gpu_layers)
+    ends = accumulate(plan.tensor_split or (plan.gpu_layers,))
+    return next((device.device for device, end in zip(plan.devices, ends, strict=False) if 0 <= place < end), None)
 
 
 @dataclass(frozen=True, slots=True)

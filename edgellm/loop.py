@@ -11,7 +11,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from edgellm.engines.base import Engine, Feed, Logits, Stopped
+from edgellm.engines.base import Engine, Feed, Logits, Stopped, Worn
 from edgellm.errors import EdgeError, EmptyText, PromptTooLong
 from edgellm.lookup import Outcome, Pace
 from edgellm.prompt import Event, Finish
@@ -24,6 +24,8 @@ _CHUNK_S, _BESIDE_S, _BELOW_S = 4.0, 1.0, 0.25  # alone, beside answers, beside 
 _FIRST_CHUNK, _LEAST_CHUNK, _LEAST_BELOW = 128, 64, 16  # tokens; below 64 the products of matrices lose their speed
 _GRAIN = 128  # with `deterministic`: prompts are read, and kept, in pieces of exactly this size
 _DRAFTERS = 4  # more sequences at once use the machine well without drafts
+# A batch is computed with one adapter, and switching it costs llama.cpp a new graph: so many steps before the next.
+_STEPS_WORN = 8
 _AHEAD_S = 0.002  # in shorter steps there is no time to make masks ahead
 
 
@@ -57,6 +59,9 @@ class Loop:
         self.slots = Slots(engine, self._grain or 1)
         self._waiting: list[Sequence] = []  # by rank
         self._running: list[Sequence] = []
+        self._wearing: Worn | None = None
+        self._steps_worn = 0
+        self._turns: dict[Worn | None, int] = {}  # in which order adapters were put on
         self._asked = 0
         self._pace = pace or Pace()
         self._token_s = 0.0  # of a prompt that is read
@@ -120,7 +125,7 @@ class Loop:
 
     def _moves(self) -> list[_Move]:
         """Give every running sequence its part of this step: those that answer first, then prompts, by rank."""
-        running = sorted(self._running, key=lambda one: (one.reading, one.rank))
+        running = sorted(self._turn(), key=lambda one: (one.reading, one.rank))
         best = max((one.priority for one in running if not one.reading), default=None)
         moves, room = list[_Move](), self._engine.batch
         for sequence in running:
@@ -133,6 +138,23 @@ class Loop:
                 room -= len(tokens)
                 moves.append(_Move(sequence, tokens, len(tokens) == len(sequence.pending), sequence.reading))
         return moves
+
+    def _turn(self) -> list[Sequence]:
+        """Return the running sequences whose adapter's turn it is: a few steps for each that is wanted, in rotation.
+
+        A higher priority has its adapter put on, and lower ones wait that want another.
+        """
+        best = max((one.priority for one in self._running), default=0)
+        wanted = {one.worn for one in self._running if one.priority == best}
+        if wanted - {self._wearing}:
+            self._steps_worn += 1
+            if self._wearing not in wanted or self._steps_worn > _STEPS_WORN:
+                self._turns = {worn: self._turns.get(worn, 0) for worn in wanted}
+                worn = min(wanted - {self._wearing}, key=lambda one: self._turns[one])
+                self._turns[worn] = max(self._turns.values()) + 1
+                self._engine.wear(worn)
+                self._wearing, self._steps_worn = worn, 1
+        return [one for one in self._running if one.worn == self._wearing]
 
     def _chunk(self, answering: int | None, priority: int) -> int:
         """Tokens of prompts that this step may have; `answering` is the highest priority of those that wait for a word."""
@@ -281,7 +303,7 @@ class Loop:
     def _prefix_is_ready(self, sequence: Sequence) -> bool:
         """Refuse to compute a prefix that a running prefill is about to have computed."""
         for other in self._running:
-            if other.reading:
+            if other.reading and other.worn == sequence.worn:
                 held = self.slots.held[other.slot]
                 if overlap(sequence.prompt, other.prompt) - overlap(sequence.prompt, held) >= WORTH_WAITING:
                     return False
@@ -289,7 +311,7 @@ class Loop:
 
     def _place(self, sequence: Sequence) -> None:
         tokens = sequence.prompt + sequence.answer
-        slot, kept = self.slots.take(tokens, self._reserve(sequence))
+        slot, kept = self.slots.take(tokens, self._reserve(sequence), sequence.worn)
         sequence.slot, sequence.pending, sequence.reading = slot, tokens[kept:], True
         if not sequence.answer:
             sequence.shared = kept

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
+from edgellm import adapter as loras
 from edgellm import engines, forecast, gguf, hardware, margins, source
-from edgellm.drive import Drive, Stream
+from edgellm.drive import Drive, Stream, dressed, worn
 from edgellm.errors import InvalidOutput, UsageError
 from edgellm.opening import Opening
 from edgellm.plan import Plan, Wish, fit
@@ -42,6 +43,7 @@ def load(
     threads: int | None = None,
     engine: Literal["auto", "llama_cpp", "ctransformers", "scripted"] = "auto",
     template: str | None = None,
+    adapter: loras.Given = None,
     offline: bool = False,
     in_process: bool = False,
     progress: source.Progress | None = None,
@@ -50,8 +52,10 @@ def load(
 
     `context` is in tokens, `slots` is how many prompts are answered at once, `in_process` runs C in this process (a crash
     of the library then takes it along). `template` names the chat format of a file that carries none, or the wrong one:
-    mistral, solar, chatml, llama-3, gemma, zephyr or phi-3. Downloads only a model that was named. Raises ModelUnknown,
-    DownloadFailed, ModelFileError, DoesNotFit, EngineMissing, EngineFailed.
+    mistral, solar, chatml, llama-3, gemma, zephyr or phi-3. `adapter` is a LoRA as `FILE[:SCALE]`, used by every request;
+    or several, as a list or under names in a dict, of which each request chooses one (`Model.using`, `Prompt.adapter`);
+    one named translate, summarize or extract is used by that task. Downloads only a model that was named. Raises
+    ModelUnknown, DownloadFailed, ModelFileError, AdapterRefused, DoesNotFit, EngineMissing, EngineFailed.
     """
     worker = Here() if in_process else Worker()
     try:
@@ -63,13 +67,18 @@ def load(
         if runner == "ctransformers":
             wish = replace(wish, gpu_layers=0 if gpu_layers == "auto" else gpu_layers, slots=1, kv_type="f16")
         engines.check(runner, header, gpu=wish.gpu_layers != 0, in_process=in_process)
-        plan = fit(header, here, wish)
+        if adapter is None and found.entry:
+            adapter = found.entry.adapter
+        chosen = loras.choose(adapter, header)
+        planned = loras.weighed(header, [one.path for one in chosen])
+        plan = fit(planned, here, wish)
         paths = found.here
         if paths is None:
             paths = found.fetch(progress=progress)
             header = gguf.read(paths[0])
+            planned = loras.weighed(header, [one.path for one in chosen])
         if runner == "llama_cpp":
-            plan = forecast.settled(plan, header, here, wish, paths[0])
+            plan = forecast.settled(plan, planned, here, wish, paths[0], base=header)
         opening = Opening(
             engine=runner,
             paths=paths,
@@ -77,6 +86,7 @@ def load(
             metadata=_small(header.metadata, without="tokenizer.chat_template" if template else ""),
             template_hint=template or (found.entry.template if found.entry else None),
             margin_keys={device.name: margins.key(device) for device in here.devices},
+            adapters=chosen,
         )
         worker.open(opening)
     except BaseException:
@@ -100,6 +110,12 @@ class Model:
     plan: Plan = field(repr=False)
     _worker: Worker | Here = field(repr=False)
     opening: Opening = field(repr=False)
+    _adapter: str | None = None  # what a request uses that names none
+
+    @property
+    def adapters(self) -> tuple[loras.Choice, ...]:
+        """LoRAs opened with it."""
+        return self.opening.adapters
 
     @property
     def name(self) -> str:
@@ -110,6 +126,19 @@ class Model:
     def pid(self) -> int | None:
         """Process id of the worker; None in-process."""
         return self._worker.pid
+
+    def using(self, adapter: str) -> Model:
+        """Return this model as seen through one of its adapters: `NAME[:SCALE]`, or "none" for the base alone.
+
+        Nothing is loaded, and both are open until one is closed. Raises UsageError for an adapter that was not opened.
+        """
+        loras.resolve(self.adapters, adapter)
+        return replace(self, _adapter=adapter)
+
+    def bound(self, task: str) -> Model:
+        """Return this model with the adapter that is named as a task, where there is one and no other was chosen."""
+        named = self._adapter is None and any(one.name == task for one in self.adapters)
+        return self.using(task) if named else self
 
     def chat(
         self, messages: Sequence[Turn], *, sampling: Sampling | None = None, schema: Mapping[str, Any] | None = None
@@ -144,7 +173,9 @@ class Model:
         sampling: Sampling = translation.GREEDY,
     ) -> str | list[str]:
         """Translate a text, or a list of texts decoded together. Languages as `fr`, `fr-FR` or `French`."""
-        found: str | list[str] = self._each(text, lambda one: translation.translate(one, to, source, sampling=sampling))
+        found: str | list[str] = self.bound("translate")._each(
+            text, lambda one: translation.translate(one, to, source, sampling=sampling)
+        )
         return found
 
     @overload
@@ -164,7 +195,7 @@ class Model:
         sampling: Sampling = summaries.GREEDY,
     ) -> str | list[str]:
         """Summarize a text, or a list of texts decoded together, in so many sentences or at most so many words."""
-        found: str | list[str] = self._each(
+        found: str | list[str] = self.bound("summarize")._each(
             text, lambda one: summaries.summarize(one, sentences=sentences, words=words, sampling=sampling)
         )
         return found
@@ -187,7 +218,7 @@ class Model:
         TruncatedOutput when the token budget ended inside the answer, InvalidOutput when the class refuses it.
         """
         plain, finish = _read_schema(schema, fields)
-        found = self._each(
+        found = self.bound("extract")._each(
             text,
             lambda one: extraction.extract(one, plain, examples=examples, sampling=sampling, verbatim=verbatim),
         )
@@ -206,7 +237,7 @@ class Model:
     ) -> AsyncIterator[str]:
         """Answer as `stream` does; asked when the first piece is wanted."""
         prompt = _turn(messages, sampling, schema)
-        stream = Stream(await asyncio.to_thread(self._worker.session), prompt)
+        stream = Stream(await asyncio.to_thread(self._worker.session), worn(prompt, self._adapter))
         try:
             while (piece := await asyncio.to_thread(next, stream, None)) is not None:
                 yield piece
@@ -215,16 +246,16 @@ class Model:
 
     async def atranslate(self, text: str, to: str, source: str | None = None) -> str:
         """Translate as `translate` does."""
-        return await self.arun(translation.translate(text, to, source))
+        return await self.bound("translate").arun(translation.translate(text, to, source))
 
     async def asummarize(self, text: str, *, sentences: int | None = None, words: int | None = None) -> str:
         """Summarize as `summarize` does."""
-        return await self.arun(summaries.summarize(text, sentences=sentences, words=words))
+        return await self.bound("summarize").arun(summaries.summarize(text, sentences=sentences, words=words))
 
     async def aextract(self, text: str, schema: Any = None, *, fields: str | None = None) -> Any:
         """Extract as `extract` does."""
         plain, finish = _read_schema(schema, fields)
-        return finish(await self.arun(extraction.extract(text, plain)))
+        return finish(await self.bound("extract").arun(extraction.extract(text, plain)))
 
     def batch(
         self,
@@ -274,7 +305,9 @@ class Model:
             text_column=text_column,
             finish=finish,
         )
-        return answers(self, job, rows, id_column=id_column, ordered=ordered, receipt=receipt, timeout_s=timeout_s)
+        return answers(
+            self.bound(task), job, rows, id_column=id_column, ordered=ordered, receipt=receipt, timeout_s=timeout_s
+        )
 
     def ask(self, prompts: Iterable[Prompt]) -> list[Reply]:
         """Answer prompts, decoded together, in order. Raises the first error and cancels the rest."""
@@ -299,7 +332,7 @@ class Model:
 
     def follow(self, prompt: Prompt) -> Stream:
         """Answer one prompt piece by piece."""
-        return Stream(self._worker.session(), prompt)
+        return Stream(self._worker.session(), worn(prompt, self._adapter))
 
     def run(self, task: Task[T]) -> T:
         """Drive one task to its result."""
@@ -314,6 +347,8 @@ class Model:
 
     def drive(self, tasks: Iterable[Task[T]]) -> Drive[T]:
         """Drive any number of tasks together; yields outcomes as they finish, pulling new tasks only as slots free up."""
+        if self._adapter is not None:
+            tasks = (dressed(task, self._adapter) for task in tasks)
         return Drive(self._worker.session(), tasks, self.plan.slots * _AHEAD)
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgellm.adapter import Choice
 from edgellm.plan import Plan
 
 
@@ -19,3 +20,4 @@ class Opening:
     metadata: Mapping[str, Any]  # of the file, without its long arrays
     template_hint: str | None = None
     margin_keys: Mapping[str, str] = field(default_factory=dict)  # GPU name -> under what to remember its margin
+    adapters: tuple[Choice, ...] = ()

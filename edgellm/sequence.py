@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from edgellm.engines.base import Logits
+from edgellm.engines.base import Logits, Worn
 from edgellm.lookup import Draft, Index
 from edgellm.prompt import Finish, Reply
 from edgellm.sampling import Sampling, choose, generator
@@ -44,6 +44,8 @@ class Sequence:
     text: TextStream
     constraint: Constraint | None = None
     priority: int = 0  # a higher one goes first
+    worn: Worn | None = None  # the adapter it is computed with
+    adapter: str = ""  # and how its reply names it
     asked: float = field(default_factory=time.monotonic)
     slot: int = -1
     shared: int = 0
@@ -139,4 +141,5 @@ class Sequence:
             first_token_s=(self.first or now) - self.asked,
             total_s=now - self.asked,
             said_chars=None if self.closed_chars is None else max(0, len(text) - self.closed_chars),
+            adapter=self.adapter,
         )

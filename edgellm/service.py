@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgellm import engines, margins, states, template
+from edgellm.adapter import resolve
 from edgellm.constraint import Grammar
-from edgellm.engines.base import Engine
+from edgellm.engines.base import Engine, Worn
 from edgellm.engines.devices import free_bytes
 from edgellm.errors import EngineFailed, PromptTooLong, TruncatedOutput
 from edgellm.loop import Loop
@@ -36,7 +37,9 @@ class Service:
         self._opening = opening
         uses_gpu = opening.engine == "llama_cpp" and any(one.used_bytes for one in opening.plan.devices)
         self._before = free_bytes() if uses_gpu else {}  # forgotten when the first answer has been given
-        self._engine: Engine = engines.open(opening.engine, opening.paths, opening.plan)
+        self._engine: Engine = engines.open(
+            opening.engine, opening.paths, opening.plan, [one.path for one in opening.adapters]
+        )
         self._loop = Loop(self._engine)
         self._grammars: dict[str, Grammar] = {}
         self._template: template.Template | None = None
@@ -64,7 +67,8 @@ class Service:
         segments = self._segments(prompt)
         tokens = template.encode(segments, self._engine.vocab)
         self._refuse_too_little(prompt, tokens, grammar)
-        self._recall(prompt.saved, tokens)
+        worn, adapter = self._worn(prompt)
+        self._recall(prompt.saved, tokens, worn)
         sequence = Sequence(
             id=id,
             prompt=tokens,
@@ -76,6 +80,8 @@ class Service:
             ),
             constraint=grammar.start() if grammar else None,
             priority=prompt.priority,
+            worn=worn,
+            adapter=adapter,
         )
         self._loop.add(sequence)
         return None
@@ -104,26 +110,41 @@ class Service:
         tokens = len(self._tokens(prompt))
         return Reply(text="", finish="stop", prompt_tokens=tokens, tokens=0, context_tokens=self._engine.context)
 
+    def _worn(self, prompt: Prompt) -> tuple[Worn | None, str]:
+        """Find the adapter that a prompt wants, and how its receipt names it."""
+        found = resolve(self._opening.adapters, prompt.adapter)
+        if found is None:
+            return None, ""
+        index, scale = found
+        return Worn(index, scale), self._opening.adapters[index].label(scale)
+
     # States on the disk.
 
-    def _recall(self, files: tuple[str, ...], tokens: list[int]) -> None:
+    def _likeness(self, worn: Worn | None) -> str:
+        """What a saved state depends on; what was computed with an adapter is of no use without it."""
+        name = f" {self._opening.adapters[worn.number].sha256}:{worn.scale!r}" if worn else ""
+        return self._engine.likeness + name
+
+    def _recall(self, files: tuple[str, ...], tokens: list[int], worn: Worn | None) -> None:
         """Put the saved state that knows most of a prompt into a slot, unless some slot knows nearly as much."""
-        found = [(overlap(tokens, states.peek(Path(file), self._engine.likeness)), file) for file in files]
+        likeness = self._likeness(worn)
+        found = [(overlap(tokens, states.peek(Path(file), likeness)), file) for file in files]
         length, file = max(found, default=(0, ""))
-        if length < self._loop.slots.known(tokens) + _WORTH_READING:
+        if length < self._loop.slots.known(tokens, worn) + _WORTH_READING:
             return
-        with states.lent(Path(file), self._engine.likeness) as state:
+        with states.lent(Path(file), likeness) as state:
             if state:
-                self._loop.slots.adopt(state.tokens, state.data)
+                self._loop.slots.adopt(state.tokens, state.data, worn)
 
     def _kept(self, prompt: Prompt, path: Path) -> Reply:
         """Write what slots hold of a prompt; nothing when that is little, or the engine cannot."""
+        worn, _ = self._worn(prompt)
         alone = prompt.messages[-1:] and prompt.messages[-1].role == "system"
         tokens = self._beginning(prompt) if alone else self._tokens(prompt)
-        held, data = self._loop.slots.saved(tokens, whole=not alone)
+        held, data = self._loop.slots.saved(tokens, whole=not alone, worn=worn)
         if data and len(held) >= _WORTH_READING and not (alone and len(held) < len(tokens)):
             try:
-                states.write(path, self._engine.likeness, states.State(held, data))
+                states.write(path, self._likeness(worn), states.State(held, data))
                 states.prune(path.parent)
             except OSError as error:
                 raise EngineFailed(f"what was computed could not be kept: {error}.") from error

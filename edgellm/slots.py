@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence as Tokens
 
-from edgellm.engines.base import Engine
+from edgellm.engines.base import Engine, Worn
 
 # Fewer computed tokens than this are not worth waiting for, or keeping.
 WORTH_WAITING = 32
@@ -21,6 +21,7 @@ class Slots:
     def __init__(self, engine: Engine, grain: int = 1) -> None:
         self._engine, self._grain = engine, grain
         self.held: list[list[int]] = [[] for _ in range(engine.slots)]  # tokens each slot holds, busy or not
+        self._worn: list[Worn | None] = [None] * engine.slots  # the adapter with which that was computed
         self._used = [0.0] * engine.slots
         self._reserved: dict[int, int] = {}  # cells that each busy slot may come to need
         self._whole = [0] * engine.slots  # tokens that came in whole grains
@@ -35,20 +36,22 @@ class Slots:
         others = sum(reserved for slot, reserved in self._reserved.items() if slot not in without)
         return others + cells <= self._engine.cells
 
-    def take(self, tokens: Tokens[int], cells: int) -> tuple[int, int]:
+    def take(self, tokens: Tokens[int], cells: int, worn: Worn | None = None) -> tuple[int, int]:
         """Give a sequence the free slot where the least is forgotten, with the longest prefix that any slot holds.
+
+        Nothing that was computed with one adapter is of use to another.
 
         `cells` is what it may come to need. Returns the slot and how many of its tokens it holds, never all of them:
         one must be computed, for its logits.
         """
-        common = [self._usable(slot, tokens) for slot in range(self._engine.slots)]
+        common = [self._usable(slot, tokens, worn) for slot in range(self._engine.slots)]
         source = max(range(self._engine.slots), key=lambda slot: common[slot])
         slot = min(self.free, key=lambda one: (self._lost(one, common[one]), -common[one], self._used[one]))
         if common[slot] >= common[source]:
             kept = self._engine.keep(slot, common[slot])
         else:
             kept = self._engine.share(source, slot, common[source])
-        self.held[slot] = list(tokens[:kept])
+        self.held[slot], self._worn[slot] = list(tokens[:kept]), worn
         self._whole[slot] = kept
         self._reserved[slot] = cells
         self._make_room()
@@ -87,8 +90,11 @@ class Slots:
         del self.held[slot][length:]
         self._whole[slot] = min(self._whole[slot], length // self._grain * self._grain)
 
-    def _usable(self, slot: int, tokens: Tokens[int]) -> int:
-        common = min(overlap(tokens, self.held[slot]), len(tokens) - 1)
+    def _common(self, slot: int, tokens: Tokens[int], worn: Worn | None) -> int:
+        return overlap(tokens, self.held[slot]) if self._worn[slot] == worn else 0
+
+    def _usable(self, slot: int, tokens: Tokens[int], worn: Worn | None) -> int:
+        common = min(self._common(slot, tokens, worn), len(tokens) - 1)
         return common if self._grain == 1 else min(common, self._whole[slot]) // self._grain * self._grain
 
     def _lost(self, slot: int, kept: int) -> int:
@@ -104,11 +110,11 @@ class Slots:
 
     # States that come from elsewhere, or go there.
 
-    def known(self, tokens: Tokens[int]) -> int:
-        """Return how many of a prompt's first tokens some slot holds."""
-        return max(overlap(tokens, held) for held in self.held)
+    def known(self, tokens: Tokens[int], worn: Worn | None = None) -> int:
+        """Return how many of a prompt's first tokens some slot holds, computed with this adapter."""
+        return max(self._common(slot, tokens, worn) for slot in range(self._engine.slots))
 
-    def adopt(self, tokens: Tokens[int], state: bytearray) -> int:
+    def adopt(self, tokens: Tokens[int], state: bytearray, worn: Worn | None = None) -> int:
         """Put a saved state into a slot that nobody uses, where the least is forgotten; returns how many tokens it holds.
 
         None when every slot is busy, the engine refuses the state, or only whole grains may be kept.
@@ -124,16 +130,16 @@ class Slots:
         if self._engine.restore(slot, state) != len(tokens):
             self.empty(slot)
             return 0
-        self.held[slot] = list(tokens)
+        self.held[slot], self._worn[slot] = list(tokens), worn
         return len(tokens)
 
-    def saved(self, tokens: Tokens[int], *, whole: bool) -> tuple[list[int], bytearray]:
+    def saved(self, tokens: Tokens[int], *, whole: bool, worn: Worn | None = None) -> tuple[list[int], bytearray]:
         """Return what is computed of a prompt, as tokens and the engine's bytes; nothing where that is impossible.
 
         With `whole`, all that the slot holds which knows most of the prompt: mostly an answer as well.
         """
-        slot = max(range(self._engine.slots), key=lambda one: overlap(tokens, self.held[one]))
-        length = overlap(tokens, self.held[slot])
+        slot = max(range(self._engine.slots), key=lambda one: self._common(one, tokens, worn))
+        length = self._common(slot, tokens, worn)
         if whole and 2 * length >= len(self.held[slot]):  # less would be another conversation
             length = len(self.held[slot])
         if length == len(self.held[slot]):

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from edgellm.adapter import Choice
 from edgellm.engines.devices import Answer, look
 from edgellm.errors import EdgeError, EngineCrashed, EngineFailed, from_wire, to_wire
 from edgellm.hardware import Device
@@ -561,7 +562,8 @@ def _opening(data: Mapping[str, Any]) -> Opening:
         "devices": tuple(DevicePlan(**device) for device in plan["devices"]),
         "reasons": tuple(plan["reasons"]),
     }
-    return Opening(**{**data, "paths": tuple(data["paths"]), "plan": Plan(**{**plan, **lists})})
+    adapters = tuple(Choice(**one) for one in data["adapters"])
+    return Opening(**{**data, "paths": tuple(data["paths"]), "plan": Plan(**{**plan, **lists}), "adapters": adapters})
 
 
 def _signal_name(number: int) -> str:

@@ -3,7 +3,8 @@
 It needs no torch. The base stays as it is: nothing is merged, and nothing is quantized again.
 """
 
+from edgellm.adapter.choice import NONE, Choice, Given, choose, resolve, split
 from edgellm.adapter.conversion import convert
-from edgellm.adapter.file import Adapter, check, read
+from edgellm.adapter.file import Adapter, check, read, weighed
 
-__all__ = ["Adapter", "check", "convert", "read"]
+__all__ = ["NONE", "Adapter", "Choice", "Given", "check", "choose", "convert", "read", "resolve", "split", "weighed"]

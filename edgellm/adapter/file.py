@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from edgellm.gguf import Header, Tensor
 
 _LAYER = re.compile(r"blk\.\d+\.")
 _ACTIVATED = "adapter.alora.invocation_tokens"
+_PADDING_BYTES = 128  # CUDA aligns every tensor so
 _EMBEDDING = "token_embd.weight"
 
 
@@ -109,6 +110,16 @@ def check(adapter: Adapter, base: Header) -> None:
             f"{adapter.path} changes the embedding, which is also the output layer of {base.name}: llama.cpp would stop. "
             "Train again without embed_tokens."
         )
+
+
+def weighed(base: Header, paths: Sequence[str]) -> Header:
+    """Return a base as heavy as it is with these adapters, for planning: llama.cpp puts each pair beside its weight."""
+    extra: dict[str, int] = {}
+    for path in paths:
+        for target, pair in read(path).pairs.items():
+            extra[target] = extra.get(target, 0) + sum(one.bytes + _PADDING_BYTES for one in pair)
+    tensors = tuple(one._replace(bytes=one.bytes + extra.get(one.name, 0)) for one in base.tensors)
+    return replace(base, tensors=tensors) if extra else base
 
 
 def _check_pair(adapter: Adapter, base: Header, weight: Tensor, a: Tensor, b: Tensor) -> None:

@@ -222,6 +222,7 @@ _TITLES = {
     "job.edgellm": "the major version of edgellm",
     "model.files": "the model's file",
     "model.template": "the model's chat template",
+    "model.adapters": "its adapters",
 }
 
 

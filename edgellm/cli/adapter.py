@@ -36,6 +36,7 @@ def convert(folder: Path, base: str, out: Path, overwrite: bool, offline: bool) 
 
     header = find(base, offline=offline).header(offline=offline)
     _print(converted(folder, header, out, overwrite=overwrite))
+    click.echo(f"Run it: edgellm run PROMPT -m {base} --adapter {out}", err=True)
 
 
 @adapter.command()

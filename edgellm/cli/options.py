@@ -70,6 +70,7 @@ def model_options(command: F) -> F:
             click.option("--context", type=click.IntRange(1), help="Tokens of prompt and answer together."),
             click.option("--threads", type=click.IntRange(1), help="CPU threads."),
             click.option("--template", help="Chat format, for files that carry none: mistral, solar, chatml, ..."),
+            click.option("--adapter", metavar="FILE[:SCALE]", help="A LoRA beside the model: edgellm adapter convert."),
             click.option("--offline", is_flag=True, help="Use no network at all."),
         )
     ):
@@ -134,6 +135,7 @@ def opened(
     context: int | None,
     threads: int | None,
     template: str | None,
+    adapter: str | None,
     offline: bool,
     slots: int = 1,
 ) -> Iterator[Model]:
@@ -155,6 +157,7 @@ def opened(
             context=context,
             threads=threads,
             template=template,
+            adapter=adapter,
             offline=offline,
             slots=slots,
             progress=progress,

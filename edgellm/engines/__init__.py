@@ -42,11 +42,15 @@ def check(name: str, header: Header, *, gpu: bool, in_process: bool) -> None:
     logging.getLogger("edgellm").warning(legacy.ABOUT)
 
 
-def open(name: str, paths: Sequence[str], plan: Plan) -> Engine:  # noqa: A001 - `engines.open` reads as what it does
-    """Open a model file (all parts of it) with the engine called `name`.
+def open(  # noqa: A001 - `engines.open` reads as what it does
+    name: str, paths: Sequence[str], plan: Plan, adapters: Sequence[str] = ()
+) -> Engine:
+    """Open a model file (all parts of it), and adapters for it, with the engine called `name`.
 
     Raises EngineMissing (not installed), EngineFailed (the library refused) or UsageError (no such engine).
     """
+    if adapters and name not in ("llama_cpp", "scripted"):
+        raise UsageError(f"the engine {name} runs no adapters: use llama_cpp.")
     if name == "scripted":
         from edgellm.engines import scripted
 
@@ -63,7 +67,7 @@ def open(name: str, paths: Sequence[str], plan: Plan) -> Engine:  # noqa: A001 -
             ) from error
         from edgellm.engines.llama_cpp import LlamaCpp
 
-        return LlamaCpp(paths, plan)
+        return LlamaCpp(paths, plan, adapters)
     if name == "ctransformers":
         from edgellm.engines import legacy
         from edgellm.engines.ctransformers import Ctransformers

@@ -24,6 +24,13 @@ class Feed(NamedTuple):
     logits: int  # rows wanted, counted from the end: 0 while prefilling, 1, or all rows of a draft
 
 
+class Worn(NamedTuple):
+    """An adapter in use: which of those opened with the model, and how strongly."""
+
+    number: int
+    scale: float
+
+
 class Vocab(Protocol):
     """The engine's vocabulary, as bytes."""
 
@@ -105,6 +112,12 @@ class Engine(Protocol):
         """Make a slot hold what `save` returned; returns how many tokens it holds then: 0 when the state was refused.
 
         Only for bytes that are known to be whole, from an engine of the same likeness: C code believes all of them.
+        """
+
+    def wear(self, worn: Worn | None) -> None:
+        """Compute with this adapter, or with none, from the next `decode` on; slots keep what they hold.
+
+        What a slot holds was computed with the adapter of its time: continuing it with another is the caller's mistake.
         """
 
     def stop(self) -> None:

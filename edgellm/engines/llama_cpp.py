@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgellm.engines.base import Feed, Logits, Stopped
+from edgellm.engines.base import Feed, Logits, Stopped, Worn
 from edgellm.engines.devices import low_level
 from edgellm.engines.parameters import context_parameters, model_parameters
 from edgellm.errors import EngineFailed
@@ -120,13 +120,15 @@ class LlamaVocab:
 class LlamaCpp:
     """A loaded model: weights, one context, `plan.slots` sequences in one shared cache of `plan.cells` cells."""
 
-    def __init__(self, paths: Sequence[str], plan: Plan) -> None:
+    def __init__(self, paths: Sequence[str], plan: Plan, adapters: Sequence[str] = ()) -> None:
         self._lib = lib = low_level()
         self._complaints: deque[str] = deque(maxlen=8)
         self._hush()
         lib.llama_backend_init()
         self._kept: list[Any] = []  # what C only points to
         self._model = self._load(paths, plan)
+        # Before the context, which makes room in its graphs for the adapters that are there (graph_max_nodes).
+        self._adapters = [self._load_adapter(path) for path in adapters]
         self._context = self._open_context(plan)
         self._memory = lib.llama_get_memory(self._context)
         self.vocab = LlamaVocab(lib, self._model)
@@ -198,6 +200,14 @@ class LlamaCpp:
             self._remove(slot, 0)
         return self._held[slot]
 
+    def wear(self, worn: Worn | None) -> None:
+        """Compute with this adapter, or with none: llama.cpp applies one set to a whole batch."""
+        one = [] if worn is None else [(self._adapters[worn.number], worn.scale)]
+        pointers = (self._lib.llama_adapter_lora_p_ctypes * len(one))(*(adapter for adapter, _ in one))
+        scales = (ctypes.c_float * len(one))(*(scale for _, scale in one))
+        if self._lib.llama_set_adapters_lora(self._context, pointers, len(one), scales):
+            raise EngineFailed(f"llama.cpp could not switch the adapter{self._why()}.")
+
     def stop(self) -> None:
         """Abort a running `decode`, or the next one when none is running."""
         self._flag[0] = b"\1"
@@ -236,6 +246,13 @@ class LlamaCpp:
         if not model:
             raise EngineFailed(f"llama.cpp could not load {paths[0]}{self._why()}.")
         return model
+
+    def _load_adapter(self, path: str) -> Any:
+        adapter = self._lib.llama_adapter_lora_init(self._model, os.fsencode(path))
+        if not adapter:
+            self._lib.llama_model_free(self._model)  # and with it the adapters
+            raise EngineFailed(f"llama.cpp could not load the adapter {path}{self._why()}.")
+        return adapter
 
     def _open_context(self, plan: Plan) -> Any:
         context = self._lib.llama_init_from_model(self._model, context_parameters(self._lib, asdict(plan)))

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from edgellm.engines.base import Feed, Logits, Stopped
+from edgellm.engines.base import Feed, Logits, Stopped, Worn
 from edgellm.errors import UsageError
 
 _BOS, _END = 256, 257
@@ -83,6 +83,7 @@ class Scripted:
         self._said: list[tuple[int, list[int]]] = [(0, [])] * slots  # where the prompt ended, and the answer to it
         self._calls = 0
         self._stop = False
+        self.worn: Worn | None = None
 
     def decode(self, feeds: Sequence[Feed]) -> list[Logits]:
         """Append tokens; one row per position asked for, favouring the script's next byte."""
@@ -116,6 +117,10 @@ class Scripted:
         self._held[slot] = array("i", bytes(state)).tolist()
         self._said[slot] = (0, [])
         return len(self._held[slot])
+
+    def wear(self, worn: Worn | None) -> None:
+        """Remember the adapter; the script decides what is said."""
+        self.worn = worn
 
     def stop(self) -> None:
         """Abort a running decode."""

@@ -26,7 +26,9 @@ _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 
 def identity(opening: Opening) -> dict[str, Any]:
     """Tell a model from every other: its files' sizes and sha256 (of a sample, where that takes long), and its template."""
-    told = {"files": [_file(path) for path in opening.paths], "template": template(opening)}
+    told: dict[str, Any] = {"files": [_file(path) for path in opening.paths], "template": template(opening)}
+    if opening.adapters:
+        told["adapters"] = adapters(opening)
     return told if opening.engine == "llama_cpp" else {**told, "engine": opening.engine}
 
 
@@ -36,6 +38,7 @@ def about(name: str, opening: Opening) -> dict[str, Any]:
         "model": name,
         "sha256": [_known(path) or _hash(path) for path in opening.paths],
         "template": template(opening),
+        **({"adapters": adapters(opening)} if opening.adapters else {}),
         "engine": engine(opening.engine),
         "llama_cpp": build.llama_cpp() if opening.engine == "llama_cpp" else None,
         "edgellm": installed("edgellm"),
@@ -60,6 +63,11 @@ def template(opening: Opening) -> str:
     """Hash what decides the chat format: the file's own template and the name of the one that is used instead."""
     written = str(opening.metadata.get("tokenizer.chat_template", ""))
     return sha256(f"{opening.template_hint}\n{written}".encode(errors="replace")).hexdigest()[:16]
+
+
+def adapters(opening: Opening) -> list[dict[str, Any]]:
+    """The adapters opened with the model, each with its strength and hash."""
+    return [{"name": one.name, "scale": one.scale, "sha256": one.sha256} for one in opening.adapters]
 
 
 def engine(name: str) -> str:
