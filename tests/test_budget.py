@@ -19,9 +19,9 @@ from edgellm.engines.base import Feed, Logits
 from edgellm.engines.scripted import Script, Scripted
 from edgellm.errors import InvalidOutput, TruncatedOutput
 from edgellm.loop import Loop
-from edgellm.sequence import Sequence
 from edgellm.prompt import Reply
 from edgellm.sampling import Sampling
+from edgellm.sequence import Sequence
 from edgellm.tasks import extract
 from edgellm.tasks.positions import cut_off, positions
 from edgellm.text import TextStream

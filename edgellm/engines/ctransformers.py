@@ -17,7 +17,7 @@ import numpy as np
 
 from edgellm import gguf
 from edgellm.engines import legacy
-from edgellm.engines.base import Feed, Logits, Stopped
+from edgellm.engines.base import Feed, Logits, Stopped, Worn
 from edgellm.errors import EngineFailed
 from edgellm.plan import Plan
 from edgellm.spelling import Speller
@@ -157,6 +157,11 @@ class Ctransformers:
     def restore(self, slot: int, state: bytearray) -> int:  # noqa: ARG002
         """Not possible here."""
         return self.keep(0, 0)
+
+    def wear(self, worn: Worn | None) -> None:
+        """Refuse: this engine runs no adapters, and `engines.open` gives it none."""
+        if worn is not None:
+            raise EngineFailed("the engine ctransformers runs no adapters.")
 
     def stop(self) -> None:
         """Abort a running `decode` where it next looks up."""
