@@ -159,10 +159,28 @@ class Model:
         return self.ask([Prompt(completion=text, sampling=sampling or Sampling())])[0]
 
     @overload
-    def translate(self, text: str, to: str, source: str | None = None, *, sampling: Sampling = ...) -> str: ...
+    def translate(
+        self,
+        text: str,
+        to: str,
+        source: str | None = None,
+        *,
+        sampling: Sampling = ...,
+        format: translation.Format = ...,
+        glossary: Mapping[str, str] | None = ...,
+        strict: bool = ...,
+    ) -> str: ...
     @overload
     def translate(
-        self, text: list[str], to: str, source: str | None = None, *, sampling: Sampling = ...
+        self,
+        text: list[str],
+        to: str,
+        source: str | None = None,
+        *,
+        sampling: Sampling = ...,
+        format: translation.Format = ...,
+        glossary: Mapping[str, str] | None = ...,
+        strict: bool = ...,
     ) -> list[str]: ...
     def translate(
         self,
@@ -171,20 +189,55 @@ class Model:
         source: str | None = None,
         *,
         sampling: Sampling = translation.GREEDY,
+        format: translation.Format = "text",  # noqa: A002 - what people call it
+        glossary: Mapping[str, str] | None = None,
+        strict: bool = False,
     ) -> str | list[str]:
-        """Translate a text, or a list of texts decoded together. Languages as `fr`, `fr-FR` or `French`."""
+        """Translate a text, or a list of texts decoded together. Languages as `fr`, `fr-FR` or `French`.
+
+        Of any length; `format` is text, markdown or srt, whose structure stays. What must survive (placeholders, tags,
+        addresses, code, numbers, lines, the glossary's terms) is checked and asked for once more; `strict` raises
+        InvalidOutput when it is still missing, `translated` tells.
+        """
+        options = translation.Options(format=format, glossary=glossary or {}, strict=strict)
         found: str | list[str] = self.bound("translate")._each(
-            text, lambda one: translation.translate(one, to, source, sampling=sampling)
+            text, lambda one: translation.translate(one, to, source, sampling=sampling, options=options)
         )
         return found
 
+    def translated(
+        self,
+        text: str,
+        to: str,
+        source: str | None = None,
+        *,
+        sampling: Sampling = translation.GREEDY,
+        format: translation.Format = "text",  # noqa: A002
+        glossary: Mapping[str, str] | None = None,
+    ) -> translation.Translation:
+        """Translate as `translate` does, and tell what was kept, what was lost and how often it was asked."""
+        options = translation.Options(format=format, glossary=glossary or {})
+        return self.bound("translate").run(translation.translated(text, to, source, sampling=sampling, options=options))
+
     @overload
     def summarize(
-        self, text: str, *, sentences: int | None = None, words: int | None = None, sampling: Sampling = ...
+        self,
+        text: str,
+        *,
+        sentences: int | None = None,
+        words: int | None = None,
+        sampling: Sampling = ...,
+        strict: bool = ...,
     ) -> str: ...
     @overload
     def summarize(
-        self, text: list[str], *, sentences: int | None = None, words: int | None = None, sampling: Sampling = ...
+        self,
+        text: list[str],
+        *,
+        sentences: int | None = None,
+        words: int | None = None,
+        sampling: Sampling = ...,
+        strict: bool = ...,
     ) -> list[str]: ...
     def summarize(
         self,
@@ -193,12 +246,30 @@ class Model:
         sentences: int | None = None,
         words: int | None = None,
         sampling: Sampling = summaries.GREEDY,
+        strict: bool = False,
     ) -> str | list[str]:
-        """Summarize a text, or a list of texts decoded together, in so many sentences or at most so many words."""
+        """Summarize a text, or a list of texts decoded together, in so many sentences or at most so many words.
+
+        Of any length: what does not fit the context is read in parts. The length is counted and asked for once more;
+        `strict` raises InvalidOutput when it is still missed, `summarized` tells.
+        """
         found: str | list[str] = self.bound("summarize")._each(
-            text, lambda one: summaries.summarize(one, sentences=sentences, words=words, sampling=sampling)
+            text,
+            lambda one: summaries.summarize(one, sentences=sentences, words=words, sampling=sampling, strict=strict),
         )
         return found
+
+    def summarized(
+        self,
+        text: str,
+        *,
+        sentences: int | None = None,
+        words: int | None = None,
+        sampling: Sampling = summaries.GREEDY,
+    ) -> summaries.Summary:
+        """Summarize as `summarize` does, and tell its length, and in how many chunks the text was read."""
+        options = summaries.Options(sentences=sentences, words=words)
+        return self.bound("summarize").run(summaries.summarized(text, sampling=sampling, options=options))
 
     def extract(
         self,
@@ -244,9 +315,19 @@ class Model:
         finally:
             stream.close()
 
-    async def atranslate(self, text: str, to: str, source: str | None = None) -> str:
+    async def atranslate(
+        self,
+        text: str,
+        to: str,
+        source: str | None = None,
+        *,
+        format: translation.Format = "text",  # noqa: A002
+        glossary: Mapping[str, str] | None = None,
+        strict: bool = False,
+    ) -> str:
         """Translate as `translate` does."""
-        return await self.bound("translate").arun(translation.translate(text, to, source))
+        options = translation.Options(format=format, glossary=glossary or {}, strict=strict)
+        return await self.bound("translate").arun(translation.translate(text, to, source, options=options))
 
     async def asummarize(self, text: str, *, sentences: int | None = None, words: int | None = None) -> str:
         """Summarize as `summarize` does."""

@@ -190,7 +190,7 @@ def test_text_that_is_not_utf8_is_refused_with_the_offset() -> None:
 
 def test_huge_text_is_refused_with_both_numbers_at_once() -> None:
     start = time.monotonic()
-    done = run("summarize", "-m", "demo", stdin=b"word " * 4_000_000)
+    done = run("run", "Sum up:", "-m", "demo", stdin=b"word " * 4_000_000)
     assert done.returncode == 1
     assert "tokens and the context" in done.stderr
     assert time.monotonic() - start < 15

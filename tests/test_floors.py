@@ -114,6 +114,7 @@ ENTRANCES = {
     "llama_cpp": {"engines", "demo"},
     "llguidance": {"constraint"},
     "numpy": {"adapter", "engines", "sequence", "sampling", "constraint", "bench", "demo"},
+    "markdown_it": {"tasks"},
     "platformdirs": {"catalog", "hub", "repl", "hardware", "states", "margins"},
     "prompt_toolkit": {"repl"},
     "pydantic": set(),

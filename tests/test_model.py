@@ -19,7 +19,7 @@ from pydantic import BaseModel, field_validator
 import edgellm
 from edgellm import EmptyText, InvalidOutput, Message, ModelUnknown, Prompt, Sampling, TruncatedOutput, UsageError
 from edgellm.model import Model
-from edgellm.tasks import translate
+from edgellm.tasks import extract, translate
 
 GREEDY = Sampling(temperature=0)
 
@@ -189,7 +189,8 @@ def test_a_budget_that_ends_inside_json_is_truncated_output(model: Model) -> Non
 
 
 def test_one_failed_task_of_many_is_an_outcome_of_its_own(model: Model) -> None:
-    tasks = [translate.translate(text, "fr") for text in ("one", "", "three", "y" * 50_000)]
+    tasks = [translate.translate(text, "fr") for text in ("one", "", "three")]
+    tasks.append(extract.extract("y" * 50_000, extract.fields("name")))
     outcomes = {outcome.index: outcome for outcome in model.drive(tasks)}
     assert [outcomes[index].result for index in (0, 2)] == ["un", "trois"]
     assert isinstance(outcomes[1].error, EmptyText)

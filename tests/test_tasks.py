@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgellm.errors import EmptyText, InvalidOutput, SchemaUnsupported, TruncatedOutput, UsageError
 from edgellm.prompt import Prompt, Reply
-from edgellm.tasks import extract, summarize, translate
+from edgellm.tasks import extract, languages, summarize, translate
 
 
 def reply(text: str, finish: Any = "stop") -> Reply:
@@ -156,11 +156,11 @@ def test_empty_text_is_refused_before_a_prompt(text: str) -> None:
 
 @pytest.mark.parametrize("spoken", ["fr", "FR", "fr-FR", "fr_CA", "French", " french "])
 def test_language_in_any_common_form(spoken: str) -> None:
-    assert translate.language(spoken) == "French"
+    assert languages.language(spoken) == "French"
 
 
 def test_language_aliases() -> None:
-    assert [translate.language(one) for one in ("nb", "Farsi", "Mandarin", "zh-Hans")] == [
+    assert [languages.language(one) for one in ("nb", "Farsi", "Mandarin", "zh-Hans")] == [
         "Norwegian",
         "Persian",
         "Chinese",
@@ -170,9 +170,9 @@ def test_language_aliases() -> None:
 
 def test_unknown_language_suggests() -> None:
     with pytest.raises(UsageError, match="Did you mean French"):
-        translate.language("Frensh")
+        languages.language("Frensh")
     with pytest.raises(UsageError, match="Known codes: ar bg"):
-        translate.language("Klingon!!")
+        languages.language("Klingon!!")
 
 
 def test_translation_names_both_languages_or_the_target_alone() -> None:

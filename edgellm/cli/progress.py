@@ -1,7 +1,8 @@
-"""A download's progress, drawn on stderr with rich: bytes, speed, time left, one line per file."""
+"""Progress, drawn on stderr with rich: bytes of a download, one line per file; parts of a long text."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,5 +40,35 @@ def _start() -> Any:
         TimeRemainingColumn(),
     )
     drawing = Progress(*columns, console=Console(stderr=True))
+    drawing.start()
+    return drawing
+
+
+@contextmanager
+def parts() -> Iterator[Callable[[int, int], None]]:
+    """Yield a progress callback `(done, total)`; drawn on a terminal alone, and gone at the end."""
+    drawn: list[Any] = []
+
+    def progress(done: int, total: int) -> None:
+        if not sys.stderr.isatty():
+            return
+        if not drawn:
+            drawn.append(_start_parts(total))
+        drawn[0].update(drawn[0].task_ids[0], completed=done, total=total)
+
+    try:
+        yield progress
+    finally:
+        for one in drawn:
+            one.stop()
+
+
+def _start_parts(total: int) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("parts"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    drawing = Progress(*columns, console=Console(stderr=True), transient=True)
+    drawing.add_task("parts", total=total)
     drawing.start()
     return drawing

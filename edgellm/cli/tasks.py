@@ -1,4 +1,4 @@
-"""The verbs that answer: run, translate, summarize, extract, and the demo that shows all three on the embedded model."""
+"""The verbs that answer: run, extract, and the demo that shows all tasks on the embedded model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from edgellm.cli.options import given_text, model_options, opened, read_file, sa
 from edgellm.errors import EmptyText, UsageError
 from edgellm.sampling import Sampling
 from edgellm.tasks import extract as extraction
-from edgellm.tasks import summarize as summaries
-from edgellm.tasks import translate as translation
 
 if TYPE_CHECKING:
     from edgellm.model import Model
@@ -51,48 +49,6 @@ def run(prompt: str, system: str | None, as_json: bool, sampling: Sampling, **lo
             click.echo(
                 f"The answer was cut after {stream.reply.tokens} tokens: raise --max-tokens or --context.", err=True
             )
-
-
-@click.command()
-@text_options
-@click.option("--to", required=True, help="Target language: fr, fr-FR or French.")
-@click.option("--from", "source", help="Source language, where it is known.")
-@_json_option
-@sampling_options(translation.GREEDY)
-@model_options
-def translate(
-    text: str | None, file: Path | None, to: str, source: str | None, as_json: bool, sampling: Sampling, **load: Any
-) -> None:
-    """Translate TEXT, a file, or what is piped in."""
-    for spoken in filter(None, (to, source)):
-        translation.language(spoken)  # refuse it before a model is loaded
-    _task(given_text(text, file), as_json, load, lambda one: translation.translate(one, to, source, sampling=sampling))
-
-
-@click.command()
-@text_options
-@click.option("--sentences", type=click.IntRange(1), help="Exactly so many sentences; 2 without a length.")
-@click.option("--words", type=click.IntRange(1), help="At most so many words.")
-@_json_option
-@sampling_options(summaries.GREEDY)
-@model_options
-def summarize(
-    text: str | None,
-    file: Path | None,
-    sentences: int | None,
-    words: int | None,
-    as_json: bool,
-    sampling: Sampling,
-    **load: Any,
-) -> None:
-    """Summarize TEXT, a file, or what is piped in."""
-    summaries.ask("", sentences=sentences, words=words)
-    _task(
-        given_text(text, file),
-        as_json,
-        load,
-        lambda one: summaries.summarize(one, sentences=sentences, words=words, sampling=sampling),
-    )
 
 
 @click.command()

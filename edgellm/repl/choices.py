@@ -46,7 +46,7 @@ def settings(chat: Chat, argument: str) -> list[str]:  # noqa: ARG001
 
 def languages(chat: Chat, argument: str) -> list[str]:  # noqa: ARG001
     """Offer language codes."""
-    from edgellm.tasks.translate import LANGUAGES
+    from edgellm.tasks.languages import LANGUAGES
 
     return [] if " " in argument else sorted(LANGUAGES)
 
