@@ -402,7 +402,7 @@ class _Case:
             flash_attention=True,
             swa_full=layout.swa_full,
             op_offload=place.op_offload,
-            tensor_overrides=_overrides(place.in_ram),
+            tensor_overrides=overrides(place.in_ram),
             tensor_split=_split(place) if len(self.devices) > 1 and on_gpus else (),
             devices=tuple(self._device_plan(layout, place, number) for number in range(len(self.devices))),
             host_bytes=host.total_bytes + _PROCESS_BYTES,
@@ -557,7 +557,7 @@ def _split(place: Placement) -> tuple[int, ...]:
     return tuple(len(layers) + (place.output == number) for number, layers in enumerate(place.layers))
 
 
-def _overrides(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+def overrides(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """Write tensor names as few regular expressions: one for all layers' tensors of a kind."""
     kinds: dict[tuple[str, str], list[str]] = {}
     for name in sorted(names):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from edgellm.engines.devices import low_level, symbol
 from edgellm.engines.parameters import context_parameters, model_parameters
 from edgellm.engines.virtual import Card, Virtual, use_only
 from edgellm.errors import DoesNotFit, EngineCrashed, EngineFailed
-from edgellm.plan import Plan, Wish, fit, weighed
+from edgellm.plan import Plan, Wish, fit, overrides, weighed
 
 if TYPE_CHECKING:
     from edgellm.gguf import Header
@@ -99,13 +100,35 @@ def settle(header: Header, machine: Machine, wish: Wish | None = None, *, weigh:
         else:
             best, scratch = better, scratch * seen
     if best is not None:
-        return best
+        return _topped_up(best, header, weigh)
     device = max(plan.devices, key=lambda device: device.used_bytes)
     raise DoesNotFit(
         f"{header.name} does not fit on {device.device} by llama.cpp's own count, though {plan.gpu_layers} layers should: "
         f"{device.free_bytes:,} bytes are free. Ask for fewer gpu_layers or a smaller context.",
         device.used_bytes,
         device.free_bytes,
+    )
+
+
+def _topped_up(plan: Plan, header: Header, weigh: Weigh) -> Plan:
+    """Move single tensors that the estimate left in RAM to their layer's GPU, while llama.cpp finds room for them."""
+    patterns = [re.compile(pattern) for pattern, _ in plan.tensor_overrides]
+    kept = {tensor.name: tensor.bytes for tensor in header.tensors if any(one.search(tensor.name) for one in patterns)}
+    tries = 0
+    for name in sorted(kept, key=lambda name: -kept[name]):
+        room = max(device.free_bytes - device.margin_bytes - device.used_bytes for device in plan.devices)
+        if kept[name] <= room and tries < _TRIES:
+            tries += 1
+            names = [other for other in kept if other != name]
+            better, _ = _weighed(replace(plan, tensor_overrides=overrides(names)), weigh)
+            if better is not None:
+                plan, tries = _off_the_host(better, kept.pop(name)), 0
+    return plan
+
+
+def _off_the_host(plan: Plan, moved_bytes: int) -> Plan:
+    return replace(
+        plan, host_bytes=plan.host_bytes - moved_bytes, host_weights_bytes=plan.host_weights_bytes - moved_bytes
     )
 
 
