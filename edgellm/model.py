@@ -35,7 +35,7 @@ _AHEAD = 2
 
 
 def load(
-    model: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str] | source.Source | None = None,
     *,
     gpu_layers: int | Literal["auto", "all"] = "auto",
     context: int | None = None,
@@ -48,7 +48,7 @@ def load(
     in_process: bool = False,
     progress: source.Progress | None = None,
 ) -> Model:
-    """Open a model by catalogue name, `user/repo[:QUANT][@revision]` or path; without one, the default model.
+    """Open a model by catalogue name, `user/repo[:QUANT][@revision]`, path or Source; without one, the default model.
 
     `context` is in tokens, `slots` is how many prompts are answered at once, `in_process` runs C in this process (a crash
     of the library then takes it along). `template` names the chat format of a file that carries none, or the wrong one:
@@ -59,7 +59,7 @@ def load(
     """
     worker = Here() if in_process else Worker()
     try:
-        found = source.find(os.fspath(model or source.default()[0]), offline=offline)
+        found = model if isinstance(model, source.Source) else _found(model, offline=offline)
         header = found.header(offline=offline)
         # Before the download: what does not fit must not travel.
         here, wish = machine(worker), Wish(gpu_layers=gpu_layers, context=context, slots=slots, threads=threads)
@@ -93,6 +93,10 @@ def load(
         worker.close()
         raise
     return Model(found, header, plan, worker, opening)
+
+
+def _found(model: str | os.PathLike[str] | None, *, offline: bool) -> source.Source:
+    return source.find(os.fspath(model or source.default()[0]), offline=offline)
 
 
 def machine(worker: Worker | Here) -> hardware.Machine:

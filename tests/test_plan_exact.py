@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -267,6 +268,24 @@ def test_a_settled_plan_has_llama_cpps_own_numbers_and_uses_the_room(folder: Pat
     assert planned(made) == [row[2:] for row in weigh(made)]
     assert made.devices[0].used_bytes <= room
     assert made.devices[0].weights_bytes >= estimated.devices[0].weights_bytes
+
+
+def test_a_settled_plan_leaves_no_room_for_an_expert_that_stays_in_ram(folder: Path) -> None:
+    """The estimate alone would leave 346 MiB free here, and an expert tensor takes 252."""
+    path = ggufs.write_shape(folder / "mixtral-8x7b.gguf", "mixtral-8x7b")
+    header = gguf.read(str(path))
+    room = 27242 * MIB
+    made = dry_run.settle(header, machine([room]), wish(context=4096, slots=1), weigh=weigher(path, [0]))
+    kept = [
+        tensor.bytes
+        for tensor in header.tensors
+        for pattern, _ in made.tensor_overrides
+        if re.search(pattern, tensor.name)
+    ]
+    assert kept
+    assert 0 <= room - made.devices[0].used_bytes < min(kept)
+    in_ram = sum(kept) + next(tensor.bytes for tensor in header.tensors if tensor.name == "token_embd.weight")
+    assert made.host_weights_bytes == in_ram
 
 
 def test_settling_stops_where_everything_fits_or_nothing_is_on_a_gpu(folder: Path) -> None:

@@ -97,3 +97,10 @@ def test_the_default_is_the_environments_then_the_demo(monkeypatch: pytest.Monke
 
 def test_advice_names_a_recommended_model_that_fits() -> None:
     assert "edgellm pull qwen" in source.advice()
+
+
+def test_a_model_that_is_announced_is_looked_up_once(hub: LoopbackHub) -> None:
+    done = cli("run", "hi", "-m", REPO, "--max-tokens", "1")
+    assert done.returncode == 0, done.stderr
+    assert "Downloading somebody/Tiny-GGUF" in done.stderr
+    assert len(hub.asked("API")) == 1

@@ -41,15 +41,13 @@ def chat(
     from edgellm.repl import Wishes, run
 
     wanted = layers(gpu_layers)
-    if model:
-        announce(model, offline=load["offline"])
+    found = announce(model, offline=load["offline"]) if model else None
 
     def opener(name: str | None, progress: Progress) -> Model:
         from edgellm.model import load as load_model
 
-        if name and name != model:
-            announce(name, offline=load["offline"])
-        return load_model(name, gpu_layers=wanted, slots=2, progress=progress, **load)
+        here = found if name == model else announce(name, offline=load["offline"]) if name else None
+        return load_model(here or name, gpu_layers=wanted, slots=2, progress=progress, **load)
 
     wishes = Wishes(
         model=model, system=system, resume=resume, safe=safe, plain=plain, history=not no_history, sampling=sampling

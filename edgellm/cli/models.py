@@ -78,12 +78,10 @@ def show(model: str, as_json: bool, offline: bool) -> None:
 @click.argument("model")
 def pull(model: str) -> None:
     """Download a model into the Hugging Face cache: verified, and resumed where it stopped."""
-    from edgellm import source
     from edgellm.cli.options import announce
     from edgellm.cli.progress import bar
 
-    announce(model, offline=False)
-    found = source.find(model)
+    found = announce(model, offline=False)
     found.header()
     with bar() as progress:
         paths = found.fetch(progress=progress)

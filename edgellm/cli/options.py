@@ -16,6 +16,7 @@ from edgellm.sampling import Sampling
 
 if TYPE_CHECKING:
     from edgellm.model import Model
+    from edgellm.source import Source
 
 F = TypeVar("F", bound=Callable[..., Any])
 _FLAG_TYPES: dict[str, Any] = {"float": float, "int": int, "int | None": int, "tuple[str, ...]": str}
@@ -147,11 +148,10 @@ def opened(
     if model is None:
         model, why = default()
         click.echo(f"Model: {model} ({why}). {advice() if model == 'demo' else ''}".rstrip(), err=True)
-    announce(model, offline=offline)
     with (
         bar() as progress,
         load(
-            model,
+            announce(model, offline=offline),
             engine=engine,  # type: ignore[arg-type]  # click checked the choice
             gpu_layers=layers(gpu_layers),
             context=context,
@@ -166,8 +166,8 @@ def opened(
         yield opened_model
 
 
-def announce(model: str, *, offline: bool) -> None:
-    """Say what is about to be downloaded, how much of it there is, and under which licence."""
+def announce(model: str, *, offline: bool) -> Source:
+    """Find a model, and say what is about to be downloaded, how much of it there is, and under which licence."""
     from edgellm.source import GB, find
 
     source = find(model, offline=offline)
@@ -177,3 +177,4 @@ def announce(model: str, *, offline: bool) -> None:
         terms = f"licence {entry.license} ({entry.license_url})" if entry else "see its page for the licence"
         limits = "" if entry is None or entry.commercial else " Not for commercial use."
         click.echo(f"Downloading {source.name}: {size}, {terms}.{limits}", err=True)
+    return source
