@@ -152,9 +152,14 @@ class Loop:
                 self._turns = {worn: self._turns.get(worn, 0) for worn in wanted}
                 worn = min(wanted - {self._wearing}, key=lambda one: self._turns[one])
                 self._turns[worn] = max(self._turns.values()) + 1
-                self._engine.wear(worn)
-                self._wearing, self._steps_worn = worn, 1
+                self.wear(worn)
         return [one for one in self._running if one.worn == self._wearing]
+
+    def wear(self, worn: Worn | None) -> None:
+        """Let the engine compute with this adapter, or with none."""
+        if worn != self._wearing:
+            self._engine.wear(worn)
+        self._wearing, self._steps_worn = worn, 1
 
     def _chunk(self, answering: int | None, priority: int) -> int:
         """Tokens of prompts that this step may have; `answering` is the highest priority of those that wait for a word."""

@@ -7,6 +7,7 @@ walk through, and nothing of what happens inside them: no tokens, no C, no termi
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from typing import Any, Literal, TypeVar, overload
 from edgellm import adapter as loras
 from edgellm import engines, forecast, gguf, hardware, margins, source
 from edgellm.drive import Drive, Stream, dressed, worn
-from edgellm.errors import InvalidOutput, UsageError
+from edgellm.errors import EmptyText, InvalidOutput, UsageError
 from edgellm.opening import Opening
 from edgellm.plan import Plan, Wish, fit
 from edgellm.prompt import Message, Prompt, Reply, Task
@@ -406,6 +407,20 @@ class Model:
         if isinstance(prompt, str):
             return self.ask([Prompt(completion=prompt, count=True)])[0].prompt_tokens
         return self.ask([Prompt(messages=_messages(prompt), count=True)])[0].prompt_tokens
+
+    def perplexity(self, text: str | Sequence[str]) -> float:
+        """Measure how surprised the model is by a text, or by several together: exp of the mean -log p of their tokens.
+
+        Over windows of 512 tokens that overlap by half, on raw text. Lower is better; figures of two models compare only
+        where both cut texts into the same tokens. Raises EmptyText for a text of fewer than two tokens.
+        """
+        texts = [text] if isinstance(text, str) else text
+        replies = self.ask([Prompt(completion=one, score=True) for one in texts])
+        tokens = sum(reply.tokens for reply in replies)
+        if not tokens:
+            raise EmptyText("there is nothing to measure: no text was given.")
+        mean = sum(reply.nats for reply in replies) / tokens
+        return math.exp(mean) if mean < 700.0 else math.inf
 
     def keep(self, messages: Sequence[Turn], path: str | os.PathLike[str]) -> int:
         """Write what is computed of a conversation to a state file, for `Prompt.saved`; returns how many tokens it holds.

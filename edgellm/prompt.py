@@ -39,8 +39,9 @@ class Prompt:
     # every conversation under it begins with. The reply's `shared_tokens` says how many tokens that are.
     keep: str | None = None
     priority: int = 0  # a higher one goes first, and may make lower ones wait
-    # NAME[:SCALE] of an adapter opened with the model, "none" for the base alone; without one, the model's only adapter.
+    # NAME[:SCALE] of an adapter opened with the model, "none" for the base alone; without one, the default.
     adapter: str | None = None
+    score: bool = False  # only measure how surprised the model is by `completion`: nothing is generated
     count: bool = False  # only count the prompt's tokens: answered at once, whatever the context
     quotes: str | None = None  # with a schema: its free texts are verbatim pieces of this one
 
@@ -61,6 +62,7 @@ class Reply:
     # Characters of `text` that the model said itself, when the budget ended inside a value that obeys a schema: the rest is
     # the shortest end, so that the text still parses.
     said_chars: int | None = None
+    nats: float = 0.0  # of a prompt that is scored: -log p of its `tokens` tokens, summed
     adapter: str = ""  # the adapter it was computed with: name, scale, and the beginning of its SHA-256
     context_tokens: int = 0  # what prompt and answer may have together; told by a reply that counts, 0 otherwise
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from edgellm import engines, margins, states, template
 from edgellm.adapter import resolve
 from edgellm.constraint import Grammar
-from edgellm.engines.base import Engine, Worn
+from edgellm.engines.base import Engine, Stopped, Worn
 from edgellm.engines.devices import free_bytes
-from edgellm.errors import EngineFailed, PromptTooLong, TruncatedOutput
+from edgellm.errors import EdgeError, EmptyText, EngineFailed, PromptTooLong, TruncatedOutput, UsageError
 from edgellm.loop import Loop
 from edgellm.opening import Opening
 from edgellm.prompt import Event, Message, Prompt, Reply
+from edgellm.scoring import Scoring
 from edgellm.sequence import Sequence
 from edgellm.slots import overlap
 from edgellm.text import TextStream
@@ -41,6 +42,7 @@ class Service:
             opening.engine, opening.paths, opening.plan, [one.path for one in opening.adapters]
         )
         self._loop = Loop(self._engine)
+        self._scorings: list[Scoring] = []
         self._grammars: dict[str, Grammar] = {}
         self._template: template.Template | None = None
         # SentencePiece families begin an answer with a blank, which is not part of the answer.
@@ -51,7 +53,7 @@ class Service:
     @property
     def idle(self) -> bool:
         """Nothing to do."""
-        return self._loop.idle
+        return self._loop.idle and not self._scorings
 
     def add(self, id: int, prompt: Prompt) -> Event | None:  # noqa: A002 - the noun of Event
         """Take a prompt in; one that only counts or keeps is answered here and now, however long it is.
@@ -60,6 +62,9 @@ class Service:
         """
         if prompt.count:
             return Event(id, reply=self._counted(prompt))
+        if prompt.score:
+            self._scored(id, prompt)
+            return None
         if prompt.keep is not None:
             return Event(id, reply=self._kept(prompt, Path(prompt.keep)))
         self._refuse_hopeless(prompt)
@@ -88,6 +93,8 @@ class Service:
 
     def step(self) -> list[Event]:
         """Compute one step for everyone."""
+        if self._loop.idle and self._scorings:
+            return self._score()
         events = self._loop.step()
         if self._before and any(event.reply for event in events):
             margins.note(self._opening.margin_keys, self._opening.plan.devices, self._before, free_bytes())
@@ -96,6 +103,10 @@ class Service:
 
     def cancel(self, id: int) -> Event | None:  # noqa: A002
         """End a prompt early; None when it is already over."""
+        for scoring in self._scorings:
+            if scoring.id == id:
+                self._scorings.remove(scoring)
+                return Event(id, reply=scoring.reply("cancelled"))
         return self._loop.cancel(id)
 
     def stop(self) -> None:
@@ -117,6 +128,38 @@ class Service:
             return None, ""
         index, scale = found
         return Worn(index, scale), self._opening.adapters[index].label(scale)
+
+    # Measuring a text, when nobody waits for an answer.
+
+    def _scored(self, id: int, prompt: Prompt) -> None:  # noqa: A002
+        tokens = self._tokens(prompt)
+        bos, least = self._engine.vocab.bos, 16
+        tokens = tokens[1:] if bos is not None and tokens[:1] == [bos] else tokens
+        if len(tokens) < 2:
+            raise EmptyText("there is nothing to measure: the text has fewer than two tokens.")
+        if self._engine.context < least:
+            raise UsageError(
+                f"a text cannot be measured in a context of {self._engine.context} tokens: {least} are needed."
+            )
+        worn, adapter = self._worn(prompt)
+        self._scorings.append(Scoring(id, tokens, worn, adapter))
+
+    def _score(self) -> list[Event]:
+        """Measure one window of the first text; what slots held is forgotten for it."""
+        scoring = self._scorings[0]
+        for slot in range(self._engine.slots):
+            self._loop.slots.empty(slot)
+        self._loop.wear(scoring.worn)
+        try:
+            if not scoring.step(self._engine):
+                return []
+        except Stopped:
+            return []
+        except EdgeError as error:
+            del self._scorings[0]
+            return [Event(scoring.id, error=error)]
+        del self._scorings[0]
+        return [Event(scoring.id, reply=scoring.reply("stop"))]
 
     # States on the disk.
 

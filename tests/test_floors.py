@@ -39,7 +39,7 @@ FLOORS = {
         "tasks",
     ],
     "engines": ["engines"],
-    "loop": ["slots", "sequence", "loop"],
+    "loop": ["slots", "sequence", "loop", "scoring"],
     "model": [
         "source",
         "forecast",
@@ -113,7 +113,7 @@ ENTRANCES = {
     "jsonschema": {"tasks", "constraint"},
     "llama_cpp": {"engines", "demo"},
     "llguidance": {"constraint"},
-    "numpy": {"adapter", "engines", "sequence", "sampling", "constraint", "bench", "demo"},
+    "numpy": {"scoring", "adapter", "engines", "sequence", "sampling", "constraint", "bench", "demo"},
     "markdown_it": {"tasks"},
     "platformdirs": {"catalog", "hub", "repl", "hardware", "states", "margins"},
     "prompt_toolkit": {"repl"},

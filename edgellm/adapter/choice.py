@@ -32,6 +32,7 @@ class Choice:
     scale: float
     sha256: str
     bytes: int
+    default: bool = False  # used by every request that names none
 
     def label(self, scale: float) -> str:
         """How receipts name it: name, strength, and the beginning of its hash."""
@@ -56,7 +57,9 @@ def choose(given: Given, base: Header) -> tuple[Choice, ...]:
             raise UsageError(f"an adapter cannot be called {name!r}: give it another name.")
         with Path(path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        found[name] = Choice(name, os.path.abspath(path), 1.0 if scale is None else scale, digest, adapter.tensor_bytes)
+        strength = 1.0 if scale is None else scale
+        alone = isinstance(given, str | os.PathLike)
+        found[name] = Choice(name, os.path.abspath(path), strength, digest, adapter.tensor_bytes, default=alone)
     return tuple(found.values())
 
 
@@ -77,10 +80,10 @@ def split(text: str) -> tuple[str, float | None]:
 def resolve(choices: Sequence[Choice], wanted: str | None) -> tuple[int, float] | None:
     """Return which adapter a request means by `NAME[:SCALE]`, as index and scale; None for the base alone.
 
-    Without a name: the only adapter, or of several none. Raises UsageError for a name that was not opened.
+    Without a name: the default one, if there is one. Raises UsageError for a name that was not opened.
     """
     if wanted is None:
-        return (0, choices[0].scale) if len(choices) == 1 and choices[0].scale else None
+        return next(((index, one.scale) for index, one in enumerate(choices) if one.default and one.scale), None)
     name, scale = split(wanted)
     if wanted == NONE:
         return None
