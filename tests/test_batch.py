@@ -977,53 +977,6 @@ def test_a_row_that_hangs_the_engine_twice_is_the_only_one_that_fails(script: An
     assert [(result.value, result.error) for result in others] == [("", None), ("", None)]
 
 
-def _written(target: Path) -> int:
-    return target.read_bytes().count(b"\n") if target.exists() else 0
-
-
-def crash_test(tmp_path: Path, script: Any, *, rows: int, kills: int, step_s: float) -> None:
-    """Kill -9 at random instants, early ones too, until everything is done; then compare with a run in peace."""
-    script(rules=[{"when": f"text {n}", "say": f"{n}!"} for n in range(0, 97, 7)], otherwise="ok", step_s=step_s)
-    given = [{"text": "x" * 9000} if n % 41 == 5 else row for n, row in enumerate(texts(rows))]
-    source, target, peace = write_rows(tmp_path / "in.jsonl", given), tmp_path / "out.jsonl", tmp_path / "peace.jsonl"
-    chance = random.Random(11)
-    done = unfinished = progressed = 0
-    for kill in range(kills):
-        process = subprocess.Popen(command(source, target), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        goal = rows * (kill + 1) // (kills + 1)
-        # Who is ahead of the plan is killed while it starts, reads the ledger, or mends it.
-        until = time.monotonic() + (60 if done < goal else chance.uniform(0, 1.2))
-        while process.poll() is None and time.monotonic() < until and _written(target) < max(goal, done + 1):
-            time.sleep(0.002)
-        time.sleep(chance.uniform(0, 0.01) if done < goal else 0)
-        process.kill()
-        process.wait()
-        before, done = done, _written(target)
-        assert done >= before
-        unfinished += done < rows
-        progressed += done > before
-    assert unfinished > 0.9 * kills
-    assert progressed > 0.3 * kills
-    ended = subprocess.run(command(source, target), capture_output=True, check=False, timeout=300)
-    assert ended.returncode == 3, ended.stderr
-    with edgellm.load("demo", engine="scripted", context=512) as model:
-        batch(model, source, peace)
-    assert target.read_bytes() == peace.read_bytes()
-    found = lines(target)
-    assert len({line["id"] for line in found}) == len(found) == rows
-    assert sum(line["error"] is not None for line in found) == sum(n % 41 == 5 for n in range(rows))
-
-
-def test_ten_kills_over_two_hundred_rows_lose_and_double_nothing(tmp_path: Path, script: Any) -> None:
-    crash_test(tmp_path, script, rows=200, kills=10, step_s=0.002)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_two_hundred_kills_over_five_hundred_rows_lose_and_double_nothing(tmp_path: Path, script: Any) -> None:
-    crash_test(tmp_path, script, rows=500, kills=200, step_s=0.005)
-
-
 def test_ctrl_c_ends_a_run_within_a_second_and_the_next_goes_on(tmp_path: Path, script: Any) -> None:
     script(otherwise="ok " * 5, step_s=0.05)
     source, target = write_rows(tmp_path / "in.jsonl", texts(500)), tmp_path / "out.jsonl"

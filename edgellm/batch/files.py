@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -122,7 +123,7 @@ class Batch:
         form = self.options.format or reading.format_of(source)
         file = self._input(source)
         read = reading.read(file, form, text_column=self.job.text_column, id_column=self.options.id_column)
-        rows = _told(read, source)
+        rows = _told(read if self.size_bytes is None else _steady(read, file, source), source)
         # Whoever writes into a pipe waits for answers before they write on: of that, nothing is read ahead.
         return rows if self.size_bytes is None else self._plausible(rows)
 
@@ -135,7 +136,8 @@ class Batch:
             file: BinaryIO = self._open.enter_context(open(source, "rb"))  # noqa: SIM115
         except OSError as error:
             raise UsageError(f"cannot read {source}: {error.strerror or error}.") from error
-        self.size_bytes = os.fstat(file.fileno()).st_size or None
+        about = os.fstat(file.fileno())
+        self.size_bytes = about.st_size if stat.S_ISREG(about.st_mode) else None
         return file
 
     def _plausible(self, rows: Iterator[Row]) -> Iterator[Row]:
@@ -208,6 +210,26 @@ class Batch:
             while rest:
                 rest = rest[self._stream.write(rest) :]
             self._stream.flush()
+
+
+def _steady(rows: Iterator[Row], file: BinaryIO, source: str) -> Iterator[Row]:
+    """Stop where a file is changed while it is read: half of it would be of before, half of after, and nobody would know."""
+
+    def stamp() -> tuple[int, int]:
+        about = os.fstat(file.fileno())
+        return about.st_size, about.st_mtime_ns
+
+    before = stamp()
+    row = next(rows, None)
+    while stamp() == before:
+        if row is None:
+            return
+        yield row
+        row = next(rows, None)
+    raise UsageError(
+        f"{source} was changed while it was read. What is written is whole: run the same command again, which goes on if "
+        "the rows that are done are still the same."
+    )
 
 
 def _told(rows: Iterator[Row], source: str) -> Iterator[Row]:

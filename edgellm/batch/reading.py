@@ -32,6 +32,7 @@ FORMATS: dict[str, Format] = {
 
 # No text of this length fits any context; a file without line breaks must not end up in memory.
 _LONGEST_BYTES = 32 << 20
+_KEPT_BYTES, _SKIPPED_BYTES = 1 << 10, 1 << 18  # of one that is longer: what names it, and what is read at once
 
 
 def format_of(name: str) -> Format:
@@ -75,8 +76,8 @@ class _Lines:
             self.number += 1
             self.end_bytes += len(data)
             self.trouble = None
-            if len(data) == _LONGEST_BYTES and not data.endswith(b"\n"):
-                self._skip()
+            if len(data) == _LONGEST_BYTES and not data.endswith(b"\n") and self._skip():
+                data = data[:_KEPT_BYTES]
             if self.number == 1:
                 data = self._begin(data)
             yield data
@@ -94,12 +95,14 @@ class _Lines:
         """Say what is wrong, and where."""
         return RowUnreadable(f"line {self.number:,} cannot be read: {why}.")
 
-    def _skip(self) -> None:
-        while data := self._file.readline(_LONGEST_BYTES):
+    def _skip(self) -> bool:
+        """Read on to the end of a line; whether there was anything more."""
+        while data := self._file.readline(_SKIPPED_BYTES):
             self.end_bytes += len(data)
             self.trouble = f"it is longer than {_LONGEST_BYTES >> 20} MiB"
             if data.endswith(b"\n"):
-                return
+                break
+        return self.trouble is not None
 
     def _begin(self, data: bytes) -> bytes:
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):

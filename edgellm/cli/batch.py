@@ -249,9 +249,11 @@ def _counted(ready: Batch) -> Iterator[_Count]:
     try:
         with _shown(count, ready):
             yield count
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, UsageError) and not count.rows:  # refused, not stopped
+            raise
         click.echo(f"Stopped. {count.summary()}", err=True)
-        if ready.resumable:
+        if not isinstance(error, UsageError) and ready.resumable:
             click.echo("The same command goes on from here.", err=True)
         raise
     click.echo(count.summary(), err=True)

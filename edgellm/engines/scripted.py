@@ -41,6 +41,7 @@ class Script:
     step_s: float = 0.0
     crash_at: int | None = None
     hang_at: int | None = None
+    crash_when: str | None = None  # die of every prompt that contains it
     crash_restoring: bool = False  # die when a saved state is restored
 
     @classmethod
@@ -151,6 +152,8 @@ class Scripted:
         held = self._held[slot]
         if not self._said[slot][0]:
             text = bytes(token for token in held if token < 256).decode("utf-8", "replace")
+            if self._script.crash_when is not None and self._script.crash_when in text:
+                os.kill(os.getpid(), signal.SIGABRT)
             self._said[slot] = (len(held), [*self._script.answer(text).encode(), _END])
         start, answer = self._said[slot]
         logits = np.zeros((rows, len(self.vocab.pieces)), np.float32)
