@@ -13,14 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import edgellm as package
+from edgellm import form
 from edgellm.cli import edgellm
 from edgellm.errors import DataRefused, EdgeError, UsageError
-from edgellm.finetune import data, form
+from edgellm.finetune import data
 from edgellm.finetune.data import Data
-from edgellm.finetune.form import Form
 from edgellm.finetune.layout import Layout, Piece
 from edgellm.finetune.lengths import by_model
 from edgellm.finetune.report import check, histogram
+from edgellm.form import Form
 from edgellm.model import Model
 from edgellm.prompt import Message
 from edgellm.template import builtin

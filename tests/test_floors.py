@@ -15,6 +15,7 @@ FLOORS = {
         "catalog",
         "hub",
         "records",
+        "form",
         "gguf_bytes",
         "gguf",
         "preflight",
@@ -59,6 +60,7 @@ FLOORS = {
         "bench",
         "finetune",
         "evaluation",
+        "compare",
     ],
     "roof": ["cli", "__init__", "__main__"],
 }
@@ -73,6 +75,7 @@ STAIRS = {
     ("speed", "plan"),
     ("speed", "sizes"),
     ("prompt", "sampling"),
+    ("form", "records"),
     ("template", "prompt"),
     ("template", "sandbox"),
     ("template", "spelling"),

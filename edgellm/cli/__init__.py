@@ -25,6 +25,7 @@ VERBS = {
     "batch": "batch",
     "eval": "eval",
     "finetune": "finetune",
+    "compare": "compare",
     "models": "models",
     "show": "models",
     "pull": "models",

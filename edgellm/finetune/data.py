@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from edgellm import records
+from edgellm import form, records
 from edgellm.errors import DataRefused, UsageError
-from edgellm.finetune import form
-from edgellm.finetune.form import Form
+from edgellm.form import Form
 from edgellm.prompt import Message
 from edgellm.records import Record, kind
 

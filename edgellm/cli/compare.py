@@ -1,0 +1,119 @@
+"""`edgellm compare A B --prompts FILE`: the before/after table, drawn on the terminal or written to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgellm.errors import OutputFailed, UsageError
+from edgellm.text import plain
+
+if TYPE_CHECKING:
+    from edgellm.compare import Row, Side
+
+PARTIAL = 3
+"""The exit code when some prompt could not be answered."""
+
+_SUFFIXES = {".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html", ".jsonl": "jsonl"}
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option(
+    "--prompts", type=click.Path(path_type=Path), required=True, help="JSONL, JSON, CSV, or a prompt per line."
+)
+@click.option("--template", type=click.Path(path_type=Path), help="template.json that makes prompts of the rows.")
+@click.option("-s", "--system", help="A system prompt for all.")
+@click.option("--set", "both", multiple=True, metavar="NAME=VALUE", help="A generation option of both; repeatable.")
+@click.option("--set-a", multiple=True, metavar="NAME=VALUE", help="A generation option of A; repeatable.")
+@click.option("--set-b", multiple=True, metavar="NAME=VALUE", help="A generation option of B; repeatable.")
+@click.option("--raw", is_flag=True, help="Continue the prompts as they are, without a chat template.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many prompts.")
+@click.option("--format", type=click.Choice(["table", "markdown", "html", "jsonl"]), help="Else by the name of --out.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write to a file.")
+@click.option("--gpu-layers", default="auto", show_default=True, help="auto, all, or a number.")
+@click.option("--context", type=click.IntRange(1), help="Tokens of prompt and answer together.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option("--chat-template", help="Chat format, for files that carry none: mistral, solar, chatml, ...")
+@click.option("--engine", type=click.Choice(["auto", "llama_cpp", "scripted"]), default="auto", hidden=True)
+@click.option("--offline", is_flag=True, help="Use no network at all.")
+def compare(
+    a: str,
+    b: str,
+    prompts: Path,
+    template: Path | None,
+    system: str | None,
+    both: tuple[str, ...],
+    set_a: tuple[str, ...],
+    set_b: tuple[str, ...],
+    limit: int | None,
+    format: str | None,  # noqa: A002 - the name of the flag
+    out: Path | None,
+    chat_template: str | None,
+    gpu_layers: str,
+    **load: Any,
+) -> int:
+    """Ask two models the same prompts and lay the answers side by side: before and after.
+
+    A and B are MODEL, or MODEL+adapter.gguf[:scale]. Both answer without chance (temperature 0) unless told otherwise.
+    Where prompts have a reference, the answers are measured against it. Exit code 3 when a prompt could not be answered.
+    """
+    from edgellm import compare as comparing
+    from edgellm.cli.options import layers
+    from edgellm.compare import cases, side
+
+    form = format or (_SUFFIXES.get(out.suffix.lower()) if out else "table")
+    if form is None or (form == "table" and out):
+        raise UsageError("--out ends in .md, .html or .jsonl, or say --format.")
+    asked = cases.read(prompts, template=template, system=system)[:limit]
+    one, other = side.read(a, [*both, *set_a]), side.read(b, [*both, *set_b])
+    options = comparing.Options(template=chat_template, gpu_layers=layers(gpu_layers), **load)
+    rows = comparing.over(one, other, asked, options)
+    if form == "table":
+        _draw(rows, one, other)
+    else:
+        _write(_written(form, rows, one, other), out)
+    return PARTIAL if any(row.a.error or row.b.error for row in rows) else 0
+
+
+def _written(form: str, rows: Sequence[Row], a: Side, b: Side) -> str:
+    from edgellm.compare import table
+
+    return {"markdown": table.markdown, "html": table.page, "jsonl": table.lines}[form](rows, a, b)
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputFailed(f"cannot write {out}: {error.strerror or error}.") from error
+
+
+def _draw(rows: Sequence[Row], a: Side, b: Side) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from edgellm.compare.table import summary
+
+    drawn = Table(show_lines=True)
+    drawn.add_column("#", style="dim", no_wrap=True)
+    for title in ("prompt", a.name, b.name):
+        drawn.add_column(Text(plain(title)), ratio=1, overflow="fold")
+    for number, row in enumerate(rows, 1):
+        after = Text(plain(row.b.text), style="red" if row.b.error else "green" if row.differs else "")
+        before = Text(plain(row.a.text), style="red" if row.a.error else "")
+        drawn.add_row(str(number), Text(plain(row.case.shown)), before, after)
+    console = Console()
+    console.print(drawn)
+    for side in (a, b):
+        console.print(Text(plain(f"{side.name}: {side.parameters}"), style="dim"))
+    for line in summary(rows):
+        console.print(Text(line))
