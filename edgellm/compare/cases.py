@@ -41,8 +41,6 @@ def read(path: Path, *, template: Path | None = None, system: str | None = None)
     found = []
     for record in _records(path):
         try:
-            if record.fault:
-                raise ValueError(record.fault)
             found.append(_case(record, chosen, system))
         except ValueError as error:
             raise UsageError(f"{path.name}, line {record.line:,} {error}.") from error
@@ -65,6 +63,8 @@ def _records(path: Path) -> list[Record]:
 
 def _case(record: Record, template: Form | None, system: str | None) -> Case:
     row = record.values
+    if record.fault:
+        raise ValueError(record.fault)
     if "messages" in row:
         turns = _conversation(row["messages"])
         reference = turns.pop().content if turns[-1].role == "assistant" else _reference(row)

@@ -35,11 +35,12 @@ class Settings:
     layout: Literal["auto", "chat", "raw"] = _told("auto", "auto, chat (by the base's template) or raw (as written)")
     four_bit: bool = _told(False, "hold the base in 4 bits (NF4; NVIDIA and bitsandbytes)")
     device: Literal["auto", "cpu", "cuda", "mps"] = _told("auto", "auto, cpu, cuda or mps")
+    threads: int | None = _told(None, "CPU threads; else all, but one for a tiny model")
     checkpoint_every: int = _told(50, "steps between two checkpoints")
     validate_every: int | None = _told(None, "steps between two looks at the validation rows; else before and after")
 
     def __post_init__(self) -> None:
-        for name in ("rank", "batch", "accumulate", "checkpoint_every", "steps", "validate_every"):
+        for name in ("rank", "batch", "accumulate", "checkpoint_every", "steps", "validate_every", "threads"):
             _range(name, getattr(self, name), 1, None)
         _range("max-length", self.max_length, 8, None)
         for name, most in (("alpha", None), ("epochs", None), ("rate", 1.0)):
@@ -54,7 +55,7 @@ class Settings:
         return {one.name: getattr(self, one.name) for one in dataclasses.fields(self)} | {"targets": list(self.targets)}
 
 
-_ANY = ("checkpoint_every", "validate_every", "device")
+_ANY = ("checkpoint_every", "validate_every", "device", "threads")
 
 
 def identity(facts: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from edgellm.finetune.layout import Sample
 from edgellm.finetune.rows import Rows, taken
 from edgellm.finetune.settings import Settings
 
+_TINY = 50_000_000  # parameters
 _IGNORED = -100  # torch's cross_entropy leaves out targets of this value
 
 
@@ -95,10 +96,23 @@ class Run:
 
     def go(self) -> Iterator[Step]:
         """Train to the end; every step is told. Leaves the adapter in `out`, without card."""
-        with _told(self.device):
+        with _told(self.device), self._threads():
             yield from self._steps()
             with quiet():
                 self.model.save_pretrained(str(self.out), save_embedding_layers=False)
+
+    @contextmanager
+    def _threads(self) -> Iterator[None]:
+        """Threads of a tiny model wait for each other longer than they compute."""
+        import torch
+
+        before = torch.get_num_threads()
+        tiny = sum(weight.numel() for weight in self.model.parameters()) < _TINY
+        torch.set_num_threads(self.settings.threads or (1 if tiny else before))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def _steps(self) -> Iterator[Step]:
         begun, tokens, seconds = self.seconds, 0, 0.0
