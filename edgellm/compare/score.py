@@ -53,5 +53,5 @@ def _object(text: str) -> dict[str, Any] | None:
 
 def _fields(got: dict[str, Any], wanted: dict[str, Any]) -> float:
     """Share of the fields, of both, that are the same."""
-    same = sum(name in got and got[name] == value for name, value in wanted.items())
+    same = sum(bool(name in got and got[name] == value) for name, value in wanted.items())
     return same / len(got | wanted)

@@ -43,18 +43,20 @@ class Side:
 
 def read(text: str, options: Sequence[str]) -> Side:
     """Read `MODEL[+ADAPTER]` and `name=value` options, the later ones win. Raises UsageError."""
-    model, adapter = text, None
-    if "+" in text and not Path(text).exists():
-        model, _, adapter = text.partition("+") if ".gguf" not in text.partition("+")[0] else _after_file(text)
-        if not model or not adapter:
-            raise UsageError(f"{text!r} is not MODEL or MODEL+adapter.gguf[:scale].")
-    return Side(model, adapter, settings(options))
+    model, mark, adapter = _split(text)
+    if mark and not (model and adapter):
+        raise UsageError(f"{text!r} is not MODEL or MODEL+adapter.gguf[:scale].")
+    return Side(model, adapter or None, settings(options))
 
 
-def _after_file(text: str) -> tuple[str, str, str]:
-    """A model's path may have a + in its folders: the adapter begins after the first `.gguf+`."""
+def _split(text: str) -> tuple[str, str, str]:
+    """Cut at the plus between model and adapter; folders of a model's path may have one of their own."""
     model, mark, adapter = text.partition(".gguf+")
-    return (model + ".gguf", "+", adapter) if mark else (text, "", "")
+    if mark:
+        return model + ".gguf", "+", adapter
+    if text.startswith(("/", ".", "~")) or Path(text).exists():
+        return text, "", ""
+    return text.partition("+")
 
 
 def settings(options: Sequence[str]) -> Sampling:
