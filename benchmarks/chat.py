@@ -137,7 +137,7 @@ def resume(home: Path, tokens: int) -> tuple[float, float, int]:
         used = 0
         while used < tokens:
             shown = chat.ask(text)
-            used = round(float(re.findall(r"context (\d+) % of 2,048", shown)[-1]) * 20.48)
+            used = round(float(re.findall(r"context (\d+) %", shown)[-1]) * 20.48)
         chat.child.sendeof()
         chat.child.expect(pexpect.EOF)
     kept = home / "xdg_data_home" / "edgellm" / "sessions" / "long.kv"

@@ -381,10 +381,10 @@ class Chat:
             read = reply.prompt_tokens - reply.shared_tokens
             facts = (
                 f"{reply.tokens:,} tokens",
-                f"{reply.tokens_per_s:.1f} tokens/s" if reply.tokens_per_s else "",
+                f"{_rate(reply.tokens_per_s)} tokens/s" if reply.tokens_per_s else "",
                 f"prompt {read / reply.first_token_s:,.0f}/s" if read > _FEW and reply.first_token_s else "",
                 f"first {reply.first_token_s:.2f} s",
-                f"context {100 * used / context:.0f} % of {context:,}",
+                f"context {100 * used / context:.0f} %",
             )
             self.screen.note(" · ".join(filter(None, facts)))
         if not reply.text.strip():
@@ -448,6 +448,10 @@ def _reply(stream: Stream | None) -> Reply | None:
         return stream.reply if stream else None
     except EdgeError:
         return None
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:,.0f}" if per_s >= 100 else f"{per_s:.1f}"
 
 
 def _bytes(messages: tuple[Message, ...]) -> int:

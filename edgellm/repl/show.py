@@ -6,6 +6,7 @@ is read as rich markup. A pipe gets every byte of an answer as it was said.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import threading
@@ -259,7 +260,7 @@ class Painter:
         if language != self._language or len(self._code) > _CODE_LINES:
             self._code, self._language = [], language
         self._code.append(line)
-        painted = Syntax("", language, theme="ansi_dark").highlight("\n".join(self._code))
+        painted = Syntax("", language, theme=_code_theme()).highlight("\n".join(self._code))
         return painted.split("\n", allow_blank=True)[len(self._code) - 1]
 
 
@@ -287,6 +288,12 @@ def _flow(console: Console) -> Flow:
     from rich.cells import cell_len
 
     return Flow(shutil.get_terminal_size((console.width, 24)).columns, cell_len)
+
+
+def _code_theme() -> str:
+    """Choose colours that can be read: some terminals say `foreground;background`, most are dark."""
+    background = os.environ.get("COLORFGBG", "").rpartition(";")[2]
+    return "ansi_light" if background in ("7", "15") else "ansi_dark"
 
 
 class _Now:
