@@ -162,9 +162,9 @@ class Chat:
         """Count, with the model's own tokenizer."""
         return [reply.prompt_tokens for reply in self.model.ask([Prompt(completion=one, count=True) for one in texts])]
 
-    def work(self, task: Task[Any]) -> Any:
-        """Drive a task to its result, in a thread, so that Ctrl-C is never kept waiting."""
-        drive = self._ready().drive([self._tallied(task)])
+    def work(self, kind: str, task: Task[Any]) -> Any:
+        """Drive a task of this kind to its result, in a thread, so that Ctrl-C is never kept waiting."""
+        drive = self._ready().bound(kind).drive([self._tallied(task)])
         found: list[Any] = []
         over = threading.Event()
 
@@ -434,7 +434,7 @@ class Chat:
         text = "\n\n".join(filter(None, [self.transcript.digest, *said]))
         try:
             with self.screen.busy("summarizing the oldest turns; Ctrl-C stops"):
-                digest = self.work(summarize.summarize(text, words=min(_DIGEST_WORDS, self.context // 16)))
+                digest = self.work("summarize", summarize.summarize(text, words=min(_DIGEST_WORDS, self.context // 16)))
         except EdgeError as error:
             raise UsageError(
                 f"the oldest turns could not be summarized: {error} /set overflow drop-oldest drops them."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from edgellm.errors import UsageError
 from edgellm.prompt import Task
@@ -158,24 +158,28 @@ def _translate(chat: Chat, argument: str) -> None:
         raise UsageError("name a language: /translate fr, or /translate fr Good morning")
     from edgellm.tasks import translate
 
-    _task(chat, text, lambda given: translate.translate(given, language))
+    _told(chat, "translate", text, lambda given: translate.translated(given, language))
 
 
 @command("summarize", "[N [words]] [TEXT]", "summarize TEXT, the file that was read, or the last answer")
 def _summarize(chat: Chat, argument: str) -> None:
     from edgellm.tasks import summarize
 
+    unit, number, text = _length(argument)
+    options = summarize.Options(
+        sentences=number if unit == "sentences" else None, words=number if unit == "words" else None
+    )
+    _told(chat, "summarize", text, lambda given: summarize.summarized(given, options=options))
+
+
+def _length(argument: str) -> tuple[str, int, str]:
+    """Read `3`, `3 sentences` or `80 words` off the text that follows."""
     count, _, rest = argument.partition(" ")
     if not count.isdecimal():
-        _task(chat, argument, summarize.summarize)
-        return
+        return "", 0, argument
     unit, _, text = rest.partition(" ")
-    number = int(count)
-    if unit.lower().rstrip("s") == "word":
-        _task(chat, text, lambda given: summarize.summarize(given, words=number))
-    else:
-        text = text if unit.lower().rstrip("s") == "sentence" else rest
-        _task(chat, text, lambda given: summarize.summarize(given, sentences=number))
+    kind = {"word": "words", "sentence": "sentences"}.get(unit.lower().rstrip("s"), "")
+    return kind or "sentences", int(count), text if kind else rest
 
 
 @command("extract", "FIELDS [-- TEXT]", "JSON from TEXT, the file that was read, or the last answer")
@@ -186,15 +190,30 @@ def _extract(chat: Chat, argument: str) -> None:
     if not fields.strip():
         raise UsageError("name the fields: /extract name, age int, email? -- TEXT")
     schema = extract.fields(fields)  # refused before anything is computed
-    _task(chat, text, lambda given: extract.extract(given, schema), extract.dump)
+    chat.screen.result(extract.dump(_worked(chat, "extract", text, lambda given: extract.extract(given, schema))))
 
 
-def _task(chat: Chat, text: str, task: Callable[[str], Task[Any]], written: Callable[[Any], str] = str) -> None:
+class _Told(Protocol):
+    """What a task found, and what must be known of it."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+
+
+def _told(chat: Chat, kind: str, text: str, task: Callable[[str], Task[_Told]]) -> None:
+    found: _Told = _worked(chat, kind, text, task)
+    chat.screen.result(found.text)
+    for warning in found.warnings:
+        chat.screen.warn(warning)
+
+
+def _worked(chat: Chat, kind: str, text: str, task: Callable[[str], Task[Any]]) -> Any:
     given = text.strip() or "\n\n".join(chat.attached.values()) or _last_answer(chat)
     _ = chat.model  # says that it is loading, where it is
     with chat.screen.busy("working; Ctrl-C stops"):
-        result = chat.work(task(given))
-    chat.screen.result(written(result))
+        return chat.work(kind, task(given))
 
 
 def _last_answer(chat: Chat) -> str:
