@@ -34,8 +34,17 @@ if TYPE_CHECKING:
     from edgellm.mapper import Mapper
     from edgellm.model import Model, load
     from edgellm.plan import Plan
+    from edgellm.tasks.evidence import Extracted
 
-_ROOMS = {"Mapper": "mapper", "Model": "model", "Outcome": "drive", "Plan": "plan", "Stream": "drive", "load": "model"}
+_ROOMS = {
+    "Extracted": "tasks.evidence",
+    "Mapper": "mapper",
+    "Model": "model",
+    "Outcome": "drive",
+    "Plan": "plan",
+    "Stream": "drive",
+    "load": "model",
+}
 
 __all__ = [
     "DoesNotFit",
@@ -45,6 +54,7 @@ __all__ = [
     "EngineCrashed",
     "EngineFailed",
     "EngineMissing",
+    "Extracted",
     "InvalidOutput",
     "Mapper",
     "Message",

@@ -7,17 +7,20 @@ walk through, and nothing of what happens inside them: no tokens, no C, no termi
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
 from edgellm import adapter as loras
 from edgellm import engines, forecast, gguf, hardware, margins, source
 from edgellm.drive import Drive, Stream, dressed, worn
-from edgellm.errors import EmptyText, InvalidOutput, UsageError
+from edgellm.errors import EmptyText, UsageError
 from edgellm.opening import Opening
 from edgellm.plan import Plan, Wish, fit
 from edgellm.prompt import Message, Prompt, Reply, Task
@@ -26,6 +29,8 @@ from edgellm.sampling import Sampling
 from edgellm.tasks import extract as extraction
 from edgellm.tasks import summarize as summaries
 from edgellm.tasks import translate as translation
+from edgellm.tasks.evidence import Extracted
+from edgellm.tasks.shape import Shape
 from edgellm.worker import Here, Worker
 
 T = TypeVar("T")
@@ -285,20 +290,29 @@ class Model:
         examples: Sequence[tuple[str, Any]] = (),
         sampling: Sampling = extraction.GREEDY,
         verbatim: bool = False,
+        evidence: extraction.Evidence = False,
     ) -> Any:
         """Extract JSON from a text, or a list of texts decoded together.
 
-        The schema is a JSON Schema dict (returns plain values), a pydantic class (returns instances), or the short form
-        in `fields`: `'name, age int, email?, tags [str]'`. With `verbatim`, every text that the schema leaves free is a
-        literal piece of the given text, enforced while decoding. Raises SchemaUnsupported before anything is computed,
+        The schema is a JSON Schema (dict, or path of a file: returns plain values), a pydantic class, dataclass, TypedDict
+        or list of them (returns instances), or the short form in `fields`: `'name, age int, email?, tags [str]'`, in
+        brackets a list of such records. `examples` are pairs of a text and its value: as many of the first ones are shown
+        as the context has room for, with a Python warning when that is not all.
+
+        With `verbatim`, every text that the schema leaves free is a literal piece of the given text, enforced while
+        decoding. With `evidence`, returns an Extracted: the value, and for each leaf its quote and place in the text, or
+        None; `"strict"` also takes out what has none. Raises SchemaUnsupported before anything is computed,
         TruncatedOutput when the token budget ended inside the answer, InvalidOutput when the class refuses it.
         """
-        plain, finish = _read_schema(schema, fields)
+        plain, finish = _shape(schema, fields)
         found = self.bound("extract")._each(
             text,
-            lambda one: extraction.extract(one, plain, examples=examples, sampling=sampling, verbatim=verbatim),
+            lambda one: extraction.extracted(
+                one, plain, examples=examples, sampling=sampling, verbatim=verbatim, evidence=evidence
+            ),
         )
-        return finish(found) if isinstance(text, str) else [finish(one) for one in found]
+        told = [_finished(one, finish, bool(evidence)) for one in ([found] if isinstance(text, str) else found)]
+        return told[0] if isinstance(text, str) else told
 
     async def achat(
         self, messages: Sequence[Turn], *, sampling: Sampling | None = None, schema: Mapping[str, Any] | None = None
@@ -340,7 +354,7 @@ class Model:
 
     async def aextract(self, text: str, schema: Any = None, *, fields: str | None = None) -> Any:
         """Extract as `extract` does."""
-        plain, finish = _read_schema(schema, fields)
+        plain, finish = _shape(schema, fields)
         return finish(await self.bound("extract").arun(extraction.extract(text, plain)))
 
     def batch(
@@ -376,7 +390,7 @@ class Model:
         wanted: Any = schema if fields is None else fields
         finish = None
         if task == "extract":
-            wanted, finish = _read_schema(schema, fields)
+            wanted, finish = _shape(schema, fields)
         job = Job(
             task=task,
             to=to,
@@ -497,25 +511,26 @@ def _message(turn: Any) -> Message:
     return Message(turn["role"], turn["content"])
 
 
-def _read_schema(schema: Any, fields: str | None) -> tuple[Mapping[str, Any], Callable[[Any], Any]]:
-    """Turn whatever names the wanted value into a JSON Schema, and a function that finishes the parsed value."""
-    if (schema is None) == (fields is None):
-        raise UsageError("give a schema or fields, one of the two.")
-    if fields is not None:
-        return extraction.fields(fields), lambda value: value
-    if isinstance(schema, Mapping):
-        return schema, lambda value: value
-    if hasattr(schema, "model_json_schema"):
-        return schema.model_json_schema(), lambda value: _instance(schema, value)
-    raise UsageError(f"a schema is a JSON Schema dict or a pydantic class, not {type(schema).__name__}.")
+def _finished(found: Extracted, finish: Callable[[Any], Any], evidence: bool) -> Any:
+    """The value as its class; with the evidence when that was asked for, else what is left out of it is a warning."""
+    if evidence:
+        return replace(found, value=finish(found.value))
+    for warning in found.warnings:
+        warnings.warn(warning, stacklevel=3)
+    return finish(found.value)
 
 
-def _instance(kind: Any, value: Any) -> Any:
-    """Build the pydantic instance; what its own validators refuse is an answer that breaks its contract."""
+def _shape(schema: Any, fields: str | None) -> Shape:
+    """What is wanted; a path is a file with a JSON Schema."""
+    if not isinstance(schema, os.PathLike):
+        return extraction.shape(schema, fields)
     try:
-        return kind.model_validate(value)
-    except ValueError as error:
-        raise InvalidOutput(f"the answer does not pass {kind.__name__}: {error}", extraction.dump(value)) from error
+        read = json.loads(Path(schema).read_bytes())
+    except OSError as error:
+        raise UsageError(f"cannot read {os.fspath(schema)}: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{os.fspath(schema)} is not JSON: {error}.") from error
+    return extraction.shape(read, fields)
 
 
 def _small(metadata: Mapping[str, Any], *, without: str) -> dict[str, Any]:

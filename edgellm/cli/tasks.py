@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgellm.cli.options import given_text, model_options, opened, read_file, sampling_options, text_options
-from edgellm.errors import EmptyText, UsageError
+from edgellm.errors import EmptyText, TruncatedOutput, UsageError
+from edgellm.prompt import Task
 from edgellm.sampling import Sampling
 from edgellm.tasks import extract as extraction
+from edgellm.tasks.evidence import refuse_strict
 
 if TYPE_CHECKING:
     from edgellm.model import Model
@@ -53,10 +55,14 @@ def run(prompt: str, system: str | None, as_json: bool, sampling: Sampling, **lo
 
 @click.command()
 @text_options
-@click.option("--fields", help="Short form of a schema: 'name, age int, email?, tags [str]'.")
+@click.option("--fields", help="Short form of a schema: 'name, age int, email?, tags [str]'; in [...], a list.")
 @click.option("--schema", type=click.Path(path_type=Path), help="A JSON Schema file.")
 @click.option("--examples", type=click.Path(path_type=Path), help='JSONL of {"input": text, "output": value}.')
 @click.option("--verbatim", is_flag=True, help="Texts in the answer are literal pieces of the given text.")
+@click.option(
+    "--evidence", is_flag=True, help="For each value, the words of the text and their place; null without any."
+)
+@click.option("--strict-evidence", is_flag=True, help="The same, and values without evidence are taken out.")
 @_json_option
 @sampling_options(extraction.GREEDY)
 @model_options
@@ -67,6 +73,8 @@ def extract(
     schema: Path | None,
     examples: Path | None,
     verbatim: bool,
+    evidence: bool,
+    strict_evidence: bool,
     as_json: bool,
     sampling: Sampling,
     **load: Any,
@@ -76,12 +84,19 @@ def extract(
         raise UsageError("give --fields or --schema, one of the two.")
     wanted = extraction.fields(fields) if fields is not None else read_schema(schema)
     shown = read_examples(examples) if examples else []
-    _task(
-        given_text(text, file),
-        as_json,
-        load,
-        lambda one: extraction.extract(one, wanted, examples=shown, sampling=sampling, verbatim=verbatim),
-    )
+    proof: extraction.Evidence = "strict" if strict_evidence else evidence
+    if strict_evidence:
+        refuse_strict(wanted)
+
+    def task(one: str) -> Task[Any]:
+        found = yield from extraction.extracted(
+            one, wanted, examples=shown, sampling=sampling, verbatim=verbatim, evidence=proof
+        )
+        for warning in found.warnings:
+            click.echo(warning, err=True)
+        return found.as_dict() if proof else found.value
+
+    _task(given_text(text, file), as_json, load, task)
 
 
 @click.command()
@@ -103,7 +118,12 @@ def _task(text: str, as_json: bool, load: dict[str, Any], task: Any) -> None:
         raise EmptyText("the text is empty.")
     with opened(**load) as model:
         start = time.monotonic()
-        result = model.run(task(text))
+        try:
+            result = model.run(task(text))
+        except TruncatedOutput as error:
+            if error.partial is not None:
+                click.echo(f"What there is: {extraction.dump(error.partial)}", err=True)
+            raise
         _answer(result, as_json, model, time.monotonic() - start)
 
 

@@ -139,6 +139,8 @@ class _Flight:
                     self.sampling = prompts[0].sampling
                 replies = yield prompts
                 for reply in replies:
+                    if reply.context_tokens:  # it only counted
+                        continue
                     self.finish = reply.finish
                     self.prompt_tokens += reply.prompt_tokens
                     self.tokens += reply.tokens
