@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
 from edgellm import adapter as loras
-from edgellm import engines, forecast, gguf, hardware, margins, source
+from edgellm import engines, forecast, gguf, hardware, margins, source, tune
 from edgellm.drive import Drive, Stream, dressed, worn
 from edgellm.errors import EmptyText, UsageError
 from edgellm.opening import Opening
@@ -50,6 +50,7 @@ def load(
     engine: Literal["auto", "llama_cpp", "ctransformers", "scripted"] = "auto",
     template: str | None = None,
     adapter: loras.Given = None,
+    deterministic: bool = False,
     offline: bool = False,
     in_process: bool = False,
     progress: source.Progress | None = None,
@@ -60,15 +61,18 @@ def load(
     of the library then takes it along). `template` names the chat format of a file that carries none, or the wrong one:
     mistral, solar, chatml, llama-3, gemma, zephyr or phi-3. `adapter` is a LoRA as `FILE[:SCALE]`, used by every request;
     or several, as a list or under names in a dict, of which each request chooses one (`Model.using`, `Prompt.adapter`);
-    one named translate, summarize or extract is used by that task. Downloads only a model that was named. Raises
+    one named translate, summarize or extract is used by that task. `deterministic` gives the same bits for the same
+    greedy or seeded request, whatever ran before: one prompt at a time, so that lists are no faster than their parts, and
+    less of a prompt is remembered. Downloads only a model that was named. Raises
     ModelUnknown, DownloadFailed, ModelFileError, AdapterRefused, DoesNotFit, EngineMissing, EngineFailed.
     """
-    worker = Here() if in_process else Worker()
+    worker, tuned = Here() if in_process else Worker(), None
     try:
         found = model if isinstance(model, source.Source) else _found(model, offline=offline)
         header = found.header(offline=offline)
         # Before the download: what does not fit must not travel.
-        here, wish = machine(worker), Wish(gpu_layers=gpu_layers, context=context, slots=slots, threads=threads)
+        here = machine(worker)
+        wish = Wish(gpu_layers=gpu_layers, context=context, slots=1 if deterministic else slots, threads=threads)
         runner = engines.chosen(engine)
         if runner == "ctransformers":
             wish = replace(wish, gpu_layers=0 if gpu_layers == "auto" else gpu_layers, slots=1, kv_type="f16")
@@ -85,6 +89,8 @@ def load(
             planned = loras.weighed(header, [one.path for one in chosen])
         if runner == "llama_cpp":
             plan = forecast.settled(plan, planned, here, wish, paths[0], base=header)
+            tuned = tune.known(header)
+            plan = tune.applied(plan, tuned, wish, here)
         opening = Opening(
             engine=runner,
             paths=paths,
@@ -93,6 +99,8 @@ def load(
             template_hint=template or (found.entry.template if found.entry else None),
             margin_keys={device.name: margins.key(device) for device in here.devices},
             adapters=chosen,
+            deterministic=deterministic,
+            costs=tuned.costs if tuned and wish.threads in (None, tuned.threads) else {},
         )
         worker.open(opening)
     except BaseException:

@@ -21,3 +21,5 @@ class Opening:
     template_hint: str | None = None
     margin_keys: Mapping[str, str] = field(default_factory=dict)  # GPU name -> under what to remember its margin
     adapters: tuple[Choice, ...] = ()
+    deterministic: bool = False  # the same request gives the same bits, whatever else is asked
+    costs: Mapping[int, float] = field(default_factory=dict)  # seconds of a step by its width, where that was measured

@@ -93,6 +93,7 @@ class Plan:
     kv_type: str
     flash_attention: bool
     swa_full: bool
+    repack: bool = False  # weights laid out anew for this processor: `edgellm tune` measures whether that pays
     op_offload: bool = True  # a GPU computes long batches of what lies in RAM, too
     tensor_overrides: tuple[tuple[str, str], ...]  # (regular expression over tensor names, "CPU")
     tensor_split: tuple[int, ...]  # layers per device, in llama.cpp's order of devices

@@ -14,6 +14,7 @@ from edgellm.constraint import Grammar
 from edgellm.engines.base import Engine, Stopped, Worn
 from edgellm.engines.devices import free_bytes
 from edgellm.errors import EdgeError, EmptyText, EngineFailed, PromptTooLong, TruncatedOutput, UsageError
+from edgellm.lookup import Pace
 from edgellm.loop import Loop
 from edgellm.opening import Opening
 from edgellm.prompt import Event, Message, Prompt, Reply
@@ -41,7 +42,7 @@ class Service:
         self._engine: Engine = engines.open(
             opening.engine, opening.paths, opening.plan, [one.path for one in opening.adapters]
         )
-        self._loop = Loop(self._engine)
+        self._loop = Loop(self._engine, deterministic=opening.deterministic, pace=Pace(dict(opening.costs)))
         self._scorings: list[Scoring] = []
         self._grammars: dict[str, Grammar] = {}
         self._template: template.Template | None = None

@@ -563,7 +563,9 @@ def _opening(data: Mapping[str, Any]) -> Opening:
         "reasons": tuple(plan["reasons"]),
     }
     adapters = tuple(Choice(**one) for one in data["adapters"])
-    return Opening(**{**data, "paths": tuple(data["paths"]), "plan": Plan(**{**plan, **lists}), "adapters": adapters})
+    costs = {int(width): seconds for width, seconds in data["costs"].items()}
+    changes = {"paths": tuple(data["paths"]), "plan": Plan(**{**plan, **lists}), "adapters": adapters, "costs": costs}
+    return Opening(**{**data, **changes})
 
 
 def _signal_name(number: int) -> str:

@@ -48,7 +48,7 @@ class Replay:
         self._held[target] = self._held[source][:kept]
         return kept
 
-    def restore(self, slot: int, state: bytearray) -> int:
+    def restore(self, slot: int, state: bytearray) -> int:  # noqa: ARG002 - the contract's
         """Refuse: what a state holds is not known here."""
         return 0
 

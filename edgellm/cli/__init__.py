@@ -34,6 +34,7 @@ VERBS = {
     "plan": "models",
     "adapter": "adapter",
     "doctor": "models",
+    "tune": "tuning",
 }
 """Every verb, and the file of this folder that it lives in."""
 

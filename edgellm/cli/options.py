@@ -72,6 +72,7 @@ def model_options(command: F) -> F:
             click.option("--threads", type=click.IntRange(1), help="CPU threads."),
             click.option("--template", help="Chat format, for files that carry none: mistral, solar, chatml, ..."),
             click.option("--adapter", metavar="FILE[:SCALE]", help="A LoRA beside the model: edgellm adapter convert."),
+            click.option("--deterministic", is_flag=True, help="The same request gives the same bits; one at a time."),
             click.option("--offline", is_flag=True, help="Use no network at all."),
         )
     ):
@@ -137,6 +138,7 @@ def opened(
     threads: int | None,
     template: str | None,
     adapter: str | None,
+    deterministic: bool,
     offline: bool,
     slots: int = 1,
 ) -> Iterator[Model]:
@@ -158,6 +160,7 @@ def opened(
             threads=threads,
             template=template,
             adapter=adapter,
+            deterministic=deterministic,
             offline=offline,
             slots=slots,
             progress=progress,

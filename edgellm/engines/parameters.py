@@ -16,8 +16,8 @@ def model_parameters(lib: Any, plan: Mapping[str, Any], keep: list[Any]) -> Any:
     """Fill llama_model_params from a plan's fields; `keep` holds what C only points to."""
     params = lib.llama_model_default_params()
     params.n_gpu_layers = plan["gpu_layers"]
-    # Repacking weights on x86 costs a second copy in memory and seconds of loading; mmap starts at once.
-    params.use_extra_bufts = False
+    # Repacking weights costs a second copy in memory and seconds of loading; mmap starts at once.
+    params.use_extra_bufts = plan["repack"]
     if plan["tensor_split"]:
         keep.append((ctypes.c_float * lib.llama_max_devices())(*plan["tensor_split"]))
         params.tensor_split = keep[-1]
