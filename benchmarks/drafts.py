@@ -50,9 +50,13 @@ def main() -> None:
         drafted, accepted = (sum(getattr(one, f"{name}_tokens") for one in replies) for name in ("drafted", "accepted"))
         plain, fast = statistics.median(rates[False]), statistics.median(rates[True])
         ratio = statistics.median(b / a for a, b in zip(rates[False], rates[True], strict=True))
-        print(f"{asked.copied:.0%} copied, {asked.slots} at once, tokens/s: {plain:.1f} plain, {fast:.1f} drafted, {ratio:.2f}x")
+        print(
+            f"{asked.copied:.0%} copied, {asked.slots} at once, tokens/s: {plain:.1f} plain, {fast:.1f} drafted, {ratio:.2f}x"
+        )
         print(f"last round: {drafted:,} tokens drafted, {accepted:,} right")
-        costs = {width: round(pace.seconds[width] / pace.seconds[min(pace.seconds)], 2) for width in sorted(pace.seconds)}
+        costs = {
+            width: round(pace.seconds[width] / pace.seconds[min(pace.seconds)], 2) for width in sorted(pace.seconds)
+        }
         print(f"cost of a step by width: {costs}")
         engine.close()
 
