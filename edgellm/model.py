@@ -62,24 +62,19 @@ def load(
     mistral, solar, chatml, llama-3, gemma, zephyr or phi-3. `adapter` is a LoRA as `FILE[:SCALE]`, used by every request;
     or several, as a list or under names in a dict, of which each request chooses one (`Model.using`, `Prompt.adapter`);
     one named translate, summarize or extract is used by that task. `deterministic` gives the same bits for the same
-    greedy or seeded request, whatever ran before: one prompt at a time, so that lists are no faster than their parts, and
-    less of a prompt is remembered. Downloads only a model that was named. Raises
-    ModelUnknown, DownloadFailed, ModelFileError, AdapterRefused, DoesNotFit, EngineMissing, EngineFailed.
+    greedy or seeded request, at a cost: one prompt at a time, and less is remembered. Downloads only a model that was
+    named. Raises ModelUnknown, DownloadFailed, ModelFileError, AdapterRefused, DoesNotFit, EngineMissing, EngineFailed.
     """
     worker, tuned = Here() if in_process else Worker(), None
     try:
         found = model if isinstance(model, source.Source) else _found(model, offline=offline)
         header = found.header(offline=offline)
         # Before the download: what does not fit must not travel.
-        here = machine(worker)
-        wish = Wish(gpu_layers=gpu_layers, context=context, slots=1 if deterministic else slots, threads=threads)
-        runner = engines.chosen(engine)
-        if runner == "ctransformers":
-            wish = replace(wish, gpu_layers=0 if gpu_layers == "auto" else gpu_layers, slots=1, kv_type="f16")
+        here, runner = machine(worker), engines.chosen(engine)
+        slots = 1 if deterministic else slots
+        wish = _possible(Wish(gpu_layers=gpu_layers, context=context, slots=slots, threads=threads), runner)
         engines.check(runner, header, gpu=wish.gpu_layers != 0, in_process=in_process)
-        if adapter is None and found.entry:
-            adapter = found.entry.adapter
-        chosen = loras.choose(adapter, header)
+        chosen = loras.choose(found.entry.adapter if adapter is None and found.entry else adapter, header)
         planned = loras.weighed(header, [one.path for one in chosen])
         plan = fit(planned, here, wish)
         paths = found.here
@@ -90,23 +85,29 @@ def load(
         if runner == "llama_cpp":
             plan = forecast.settled(plan, planned, here, wish, paths[0], base=header)
             tuned = tune.known(header)
-            plan = tune.applied(plan, tuned, wish, here)
         opening = Opening(
             engine=runner,
             paths=paths,
-            plan=plan,
+            plan=tune.applied(plan, tuned, wish, here),
             metadata=_small(header.metadata, without="tokenizer.chat_template" if template else ""),
             template_hint=template or (found.entry.template if found.entry else None),
             margin_keys={device.name: margins.key(device) for device in here.devices},
             adapters=chosen,
             deterministic=deterministic,
-            costs=tuned.costs if tuned and wish.threads in (None, tuned.threads) else {},
+            costs=tune.costs(tuned, wish),
         )
         worker.open(opening)
     except BaseException:
         worker.close()
         raise
-    return Model(found, header, plan, worker, opening)
+    return Model(found, header, opening.plan, worker, opening)
+
+
+def _possible(wish: Wish, runner: str) -> Wish:
+    """What the legacy engine can be asked for at all."""
+    if runner != "ctransformers":
+        return wish
+    return replace(wish, gpu_layers=0 if wish.gpu_layers == "auto" else wish.gpu_layers, slots=1, kv_type="f16")
 
 
 def _found(model: str | os.PathLike[str] | None, *, offline: bool) -> source.Source:

@@ -80,6 +80,11 @@ def applied(plan: Plan, tuning: Tuning | None, wish: Wish, machine: Machine) -> 
     return replace(plan, **changes, reasons=(*plan.reasons, reason))
 
 
+def costs(tuning: Tuning | None, wish: Wish) -> Mapping[int, float]:
+    """What steps cost here; nothing where the user pins other threads than were measured."""
+    return tuning.costs if tuning and wish.threads in (None, tuning.threads) else {}
+
+
 def _words(plan: Plan) -> str:
     threads = f"{plan.threads} {'thread' if plan.threads == 1 else 'threads'}"
     if plan.threads_batch != plan.threads:
