@@ -60,10 +60,10 @@ def load(
     `context` is in tokens, `slots` is how many prompts are answered at once, `in_process` runs C in this process (a crash
     of the library then takes it along). `template` names the chat format of a file that carries none, or the wrong one:
     mistral, solar, chatml, llama-3, gemma, zephyr or phi-3. `adapter` is a LoRA as `FILE[:SCALE]`, used by every request;
-    or several, as a list or under names in a dict, of which each request chooses one (`Model.using`, `Prompt.adapter`);
-    one named translate, summarize or extract is used by that task. `deterministic` gives the same bits for the same
-    greedy or seeded request, at a cost: one prompt at a time, and less is remembered. Downloads only a model that was
-    named. Raises ModelUnknown, DownloadFailed, ModelFileError, AdapterRefused, DoesNotFit, EngineMissing, EngineFailed.
+    or several, as a list or under names in a dict, of which each request chooses one (`Model.using`); one named translate,
+    summarize or extract is used by that task. `deterministic` gives the same bits for the same greedy or seeded request,
+    at a cost: one prompt at a time, and less is remembered. Downloads only a model that was named. Raises ModelUnknown,
+    DownloadFailed, ModelFileError, AdapterRefused, DoesNotFit, EngineMissing, EngineFailed.
     """
     worker, tuned = Here() if in_process else Worker(), None
     try:
@@ -71,8 +71,8 @@ def load(
         header = found.header(offline=offline)
         # Before the download: what does not fit must not travel.
         here, runner = machine(worker), engines.chosen(engine)
-        slots = 1 if deterministic else slots
-        wish = _possible(Wish(gpu_layers=gpu_layers, context=context, slots=slots, threads=threads), runner)
+        wish = Wish(gpu_layers=gpu_layers, context=context, slots=1 if deterministic else slots, threads=threads)
+        wish = _possible(wish, runner)
         engines.check(runner, header, gpu=wish.gpu_layers != 0, in_process=in_process)
         chosen = loras.choose(found.entry.adapter if adapter is None and found.entry else adapter, header)
         planned = loras.weighed(header, [one.path for one in chosen])
@@ -83,8 +83,7 @@ def load(
             header = gguf.read(paths[0])
             planned = loras.weighed(header, [one.path for one in chosen])
         if runner == "llama_cpp":
-            plan = forecast.settled(plan, planned, here, wish, paths[0], base=header)
-            tuned = tune.known(header)
+            plan, tuned = forecast.settled(plan, planned, here, wish, paths[0], base=header), tune.known(header)
         opening = Opening(
             engine=runner,
             paths=paths,
