@@ -72,6 +72,35 @@ def interrupted(results: Any) -> None:
         next(results)
 
 
+def test_a_row_tells_what_its_answer_lost_and_strict_makes_it_fail(script: Script) -> None:
+    script(
+        rules=[{"when": "{name}", "say": "Salut"}, {"when": "battery", "say": "Une batterie."}], otherwise="One. Two."
+    )
+    rows = ["Hello {name}", "A battery.", "Hi"]
+    with edgellm.load("demo", engine="scripted") as model:
+        told = list(model.batch("translate", rows, to="fr", glossary={"battery": "accumulateur"}))
+        assert [(one.value, one.warnings) for one in told] == [
+            ("Salut", ("placeholder {name} is missing",)),
+            ("Une batterie.", ("term accumulateur is missing",)),
+            ("One. Two.", ()),
+        ]
+        failed = list(model.batch("translate", rows, to="fr", strict=True))
+        assert [type(one.error).__name__ for one in failed] == ["InvalidOutput", "NoneType", "NoneType"]
+        [short] = model.batch("summarize", ["A text."], sentences=3)
+        assert short.warnings == ("it has 2 sentences, not 3",)
+        [strict] = model.batch("summarize", ["A text."], sentences=3, strict=True)
+        assert isinstance(strict.error, edgellm.InvalidOutput)
+
+
+def test_prompts_that_only_count_cost_no_tokens(script: Script) -> None:
+    script(otherwise="One. Two.")
+    with edgellm.load("demo", engine="scripted") as model:
+        [long] = model.batch("summarize", ["A sentence of a long text. " * 300], sentences=2)
+        summary = model.summarized("A sentence of a long text. " * 300, sentences=2)
+    assert long.tokens == (summary.chunks + 1) * len("One. Two.")
+    assert long.prompt_tokens < 2 * 300 * len("A sentence of a long text. ")
+
+
 def test_closing_a_batch_cancels_what_runs_also_from_another_thread(script: Script) -> None:
     script(otherwise="on and on " * 400, step_s=0.02)
     pulled = 0

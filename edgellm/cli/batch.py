@@ -18,6 +18,7 @@ import click
 
 from edgellm.cli.options import model_options, opened, sampling_options
 from edgellm.cli.tasks import read_examples, read_schema
+from edgellm.cli.texts import read_glossary
 from edgellm.errors import UsageError
 from edgellm.sampling import Sampling
 from edgellm.tasks import extract as extraction
@@ -93,22 +94,37 @@ def _rows(command: F) -> F:
 @_rows
 @click.option("--to", required=True, help="Target language: fr, fr-FR or French.")
 @click.option("--from", "source_language", help="Source language, where it is known.")
+@click.option("--glossary", type=click.Path(path_type=Path), help="CSV of terms and their translations.")
+@click.option("--strict", is_flag=True, help="A row that loses what must survive is a failed one.")
 @sampling_options(translation.GREEDY)
 @model_options
-def translate(rows: dict[str, Any], to: str, source_language: str | None, sampling: Sampling, **load: Any) -> int:
-    """Translate every row of IN."""
-    return _perform("translate", rows, load, to=to, source=source_language, sampling=sampling)
+def translate(
+    rows: dict[str, Any],
+    to: str,
+    source_language: str | None,
+    glossary: Path | None,
+    strict: bool,
+    sampling: Sampling,
+    **load: Any,
+) -> int:
+    """Translate every row of IN. What a translation lost is in the `warnings` of its row."""
+    terms = read_glossary(glossary) if glossary else None
+    asked = {"to": to, "source": source_language, "glossary": terms, "strict": strict}
+    return _perform("translate", rows, load, **asked, sampling=sampling)
 
 
 @batch.command()
 @_rows
 @click.option("--sentences", type=click.IntRange(1), help="Exactly so many sentences; 2 without a length.")
 @click.option("--words", type=click.IntRange(1), help="At most so many words.")
+@click.option("--strict", is_flag=True, help="A row whose summary has another length is a failed one.")
 @sampling_options(summaries.GREEDY)
 @model_options
-def summarize(rows: dict[str, Any], sentences: int | None, words: int | None, sampling: Sampling, **load: Any) -> int:
-    """Summarize every row of IN."""
-    return _perform("summarize", rows, load, sentences=sentences, words=words, sampling=sampling)
+def summarize(
+    rows: dict[str, Any], sentences: int | None, words: int | None, strict: bool, sampling: Sampling, **load: Any
+) -> int:
+    """Summarize every row of IN. A length that was missed is in the `warnings` of its row."""
+    return _perform("summarize", rows, load, sentences=sentences, words=words, strict=strict, sampling=sampling)
 
 
 @batch.command()
@@ -186,13 +202,14 @@ class _Count:
         self._ready = ready
         self._start = time.monotonic()
         self._first_bytes: int | None = None  # where in the input this run began
-        self.rows = self.tokens = self.end_bytes = 0
+        self.rows = self.tokens = self.end_bytes = self.warned = 0
         self.errors: Counter[str] = Counter()
         self.show: Callable[[], None] = lambda: None
 
     def __call__(self, result: Result) -> None:
         self.rows += 1
         self.tokens += result.tokens
+        self.warned += bool(result.warnings)
         self.end_bytes = max(self.end_bytes, result.row.end_bytes)
         if self._first_bytes is None:
             self._first_bytes = self.end_bytes
@@ -233,6 +250,8 @@ class _Count:
             said = "No row was left to do." if self._ready.done else "No row was done."
         if self.errors:
             said += " Failed: " + ", ".join(f"{count:,} {name}" for name, count in self.errors.most_common()) + "."
+        if self.warned:
+            said += f" {self.warned:,} with warnings."
         if self._ready.done:
             said += f" Done before: {self._ready.done:,}" + (f", of which {before:,} failed." if before else ".")
         return said + (" --retry-failed tries the failed ones again." if failed + before else "")

@@ -86,7 +86,7 @@ def translate(
         language(spoken)  # refuse it before a model is loaded
     options = translation.Options(
         format=_format(form, file),
-        glossary=terms.read(read_file(glossary), str(glossary)) if glossary else {},
+        glossary=read_glossary(glossary) if glossary else {},
         strict=strict,
     )
     _perform(
@@ -96,6 +96,11 @@ def translate(
         _Target(file, output, as_json),
         load,
     )
+
+
+def read_glossary(path: Path) -> dict[str, str]:
+    """Read a glossary. Raises UsageError naming the file and the line."""
+    return terms.read(read_file(path), str(path))
 
 
 class _Target:

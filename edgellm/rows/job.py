@@ -16,7 +16,7 @@ from edgellm.errors import EmptyText, RowUnreadable, UsageError
 from edgellm.prompt import Message, Prompt, Task
 from edgellm.rows import openai
 from edgellm.rows.receipt import installed
-from edgellm.rows.row import Row
+from edgellm.rows.row import Noted, Row
 from edgellm.sampling import Sampling
 from edgellm.tasks import extract as extraction
 from edgellm.tasks import summarize as summaries
@@ -34,8 +34,8 @@ DEFAULTS: dict[TaskName, Sampling] = {
 """How each task samples unless told otherwise."""
 
 _OPTIONS: dict[TaskName, set[str]] = {
-    "translate": {"to", "source"},
-    "summarize": {"sentences", "words"},
+    "translate": {"to", "source", "glossary", "strict"},
+    "summarize": {"sentences", "words", "strict"},
     "extract": {"schema", "examples", "verbatim"},
     "chat": {"system"},
 }
@@ -49,6 +49,8 @@ class Job:
     task: TaskName
     to: str | None = None
     source: str | None = None
+    glossary: Mapping[str, str] | None = None
+    strict: bool = False  # a translation that lost something, or a summary of another length, is an error
     sentences: int | None = None
     words: int | None = None
     schema: Mapping[str, Any] | None = None
@@ -97,7 +99,7 @@ class Job:
         """Everything of this job that shapes an output: names and plain values."""
         return {
             "task": self.task,
-            **self._told(_OPTIONS[self.task] - {"examples"}),
+            **self._told(_OPTIONS[self.task] - {"examples", "glossary"}),
             "text_column": self.text_column,
             "sampling": json.loads(json.dumps(dataclasses.asdict(self.chosen))),
             "wording": self._hash(),
@@ -105,10 +107,10 @@ class Job:
         }
 
     def asked(self) -> dict[str, Any]:
-        """The task and its options, for a receipt; `wording` is a hash of how it is put, with schema and examples."""
+        """The task and its options, for a receipt; `wording` is a hash of how it is put: schema, examples and glossary too."""
         return {
             "task": self.task,
-            **self._told(_OPTIONS[self.task] - {"examples", "schema"}),
+            **self._told(_OPTIONS[self.task] - {"examples", "schema", "glossary"}),
             "wording": self._hash(),
         }
 
@@ -123,13 +125,16 @@ class Job:
     def _wording(self) -> str:
         """What would be said about some text: how the task is put, the examples and the options, all in one."""
         prompts = next(self.ask(Row(id=0, values={self.text_column: "A text."})))
-        return repr([(prompt.messages, prompt.schema) for prompt in prompts])
+        terms = sorted(self.glossary.items()) if self.glossary else ""
+        return repr([(prompt.messages, prompt.schema) for prompt in prompts]) + str(terms)
 
     def _task(self, text: str, sampling: Sampling) -> Task[Any]:
         if self.task == "translate":
-            return translation.translate(text, self.to or "", self.source, sampling=sampling)
+            options = translation.Options(glossary=self.glossary or {}, strict=self.strict)
+            return _noted(translation.translated(text, self.to or "", self.source, sampling=sampling, options=options))
         if self.task == "summarize":
-            return summaries.summarize(text, sentences=self.sentences, words=self.words, sampling=sampling)
+            length = summaries.Options(sentences=self.sentences, words=self.words, strict=self.strict)
+            return _noted(summaries.summarized(text, sampling=sampling, options=length))
         return extraction.extract(
             text, self.schema or {}, examples=self.examples, sampling=sampling, verbatim=self.verbatim
         )
@@ -159,6 +164,12 @@ class Job:
         if not isinstance(text, str):
             raise RowUnreadable(f"column {self.text_column!r} holds {json.dumps(text, default=repr)[:40]}, not a text.")
         return text
+
+
+def _noted(task: Task[translation.Translation] | Task[summaries.Summary]) -> Task[Noted]:
+    """The text alone, with what its reader must know."""
+    told = yield from task
+    return Noted(told.text, told.warnings)
 
 
 def _chat(prompt: Prompt) -> Task[str]:

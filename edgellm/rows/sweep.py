@@ -135,11 +135,12 @@ class _Flight:
                 except Exception as error:  # a row may be odd in ways that no task has thought of
                     kind = type(error).__name__
                     raise InvalidOutput(f"the answer could not be read ({kind}: {error}).", "") from error
-                if self.sampling is None and prompts:
-                    self.sampling = prompts[0].sampling
+                answered = [prompt for prompt in prompts if not prompt.count]
+                if self.sampling is None and answered:
+                    self.sampling = answered[0].sampling
                 replies = yield prompts
-                for reply in replies:
-                    if reply.context_tokens:  # it only counted
+                for prompt, reply in zip(prompts, replies, strict=True):
+                    if prompt.count:  # nothing was computed
                         continue
                     self.finish = reply.finish
                     self.prompt_tokens += reply.prompt_tokens
