@@ -9,7 +9,9 @@ import html.parser
 import io
 import re
 import stat
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from edgellm.errors import UsageError
 
@@ -26,30 +28,44 @@ _KINDS = {
 _HTML = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype html|html)", re.IGNORECASE | re.DOTALL)
 
 
-def read(path: Path) -> str:
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The text of a file, what it was taken from, and what its reader must know, one sentence each."""
+
+    text: str
+    kind: Literal["text", "html", "pdf"] = "text"
+    notes: tuple[str, ...] = ()
+
+
+def read(path: Path, *, limit_bytes: int = LIMIT_BYTES) -> str:
     """Return the text of a file. Raises UsageError, in one sentence, for what is no text or holds none."""
-    data = _bytes(path)
+    return look(path, limit_bytes=limit_bytes).text
+
+
+def look(path: Path, *, limit_bytes: int = LIMIT_BYTES) -> Document:
+    """Read a file as a document. Raises UsageError as `read` does."""
+    data = _bytes(path, limit_bytes)
     if data.startswith(b"%PDF"):
-        text = _pdf(path, data)
+        found = _pdf(path, data)
     elif path.suffix.lower() in (".html", ".htm", ".xhtml") or _HTML.match(data[:4096]):
-        text = _from_html(_decoded(path, data))
+        found = Document(_from_html(_markup(path, data)), "html")
     else:
-        text = _decoded(path, data)
-    if not text.strip():
+        found = Document(_decoded(path, data))
+    if not found.text.strip():
         raise UsageError(f"{path} is empty.")
-    return text
+    return found
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, limit_bytes: int) -> bytes:
     try:
         if "\0" in str(path):
             raise UsageError(f"{str(path)!r} is no file's name.")
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):
             raise UsageError(f"{path} is {'a folder' if path.is_dir() else 'no ordinary file'}: name a text file.")
-        if about.st_size > LIMIT_BYTES:
+        if about.st_size > limit_bytes:
             raise UsageError(
-                f"{path} has {about.st_size >> 20:,} MiB: no more than {LIMIT_BYTES >> 20} MiB can be read."
+                f"{path} has {about.st_size >> 20:,} MiB: no more than {limit_bytes >> 20} MiB can be read."
             )
         return path.read_bytes()
     except OSError as error:
@@ -78,12 +94,12 @@ def _no_text(path: Path, data: bytes, at: int) -> UsageError:
 # PDF.
 
 
-def _pdf(path: Path, data: bytes) -> str:
-    """Return the text of a PDF's pages. Only its text: a scanned page has none."""
+def _pdf(path: Path, data: bytes) -> Document:
+    """Return the text of a PDF's pages. Only its text: a scanned page has none, which is noted."""
     try:
         import pypdf
     except ImportError:
-        raise UsageError(f"{path} is a PDF: reading one needs pypdf: pip install 'edgellm[pdf]'.") from None
+        raise UsageError(f"{path} is a PDF: reading one needs pypdf: pip install 'edgellm[documents]'.") from None
     import logging
 
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it complains about is told below, or not worth telling
@@ -92,14 +108,58 @@ def _pdf(path: Path, data: bytes) -> str:
         pages = [page.extract_text() for page in reader.pages]
     except Exception as error:  # a foreign format's parser on a foreign file: it may raise anything
         raise UsageError(f"{path} is a PDF that cannot be read ({type(error).__name__}: {error}).") from error
-    text = "\n\n".join(filter(None, (page.strip() for page in pages)))
-    if not text:
-        raise UsageError(f"{path} has {len(pages):,} pages and no text on them: it may be scanned.")
     # Some fonts say nothing of what their glyphs mean; NUL and the like would not survive a template.
-    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", "", text) + "\n"
+    texts = [re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", "", page).strip() for page in pages]
+    empty = texts.count("")
+    if empty == len(texts):
+        raise UsageError(f"{path} has {len(pages):,} pages and no text on them: it may be scanned.")
+    notes = (f"{empty:,} of its {len(pages):,} pages have no text: they may be scanned",) if empty else ()
+    return Document(_flowing([text for text in texts if text]) + "\n", "pdf", notes)
+
+
+def _flowing(pages: list[str]) -> str:
+    """Undo what the margins did: lines of one paragraph become one line, words that were hyphenated one word."""
+    found = ""
+    width = max((len(line) for page in pages for line in page.split("\n")), default=0)
+    last = ""
+    for page in pages:
+        for number, line in enumerate(map(str.strip, page.split("\n"))):
+            if re.search(r"\w-$", last) and line[:1].islower():
+                found = found[:-1] + line
+            elif _goes_on(last, line, width):
+                found += " " + line
+            else:
+                found += ("\n\n" if not number and found else "\n" if found else "") + line
+            last = line
+    return re.sub(r"\n{3,}", "\n\n", found)
+
+
+def _goes_on(last: str, line: str, width: int) -> bool:
+    """Whether a line continues the one before: that was full, or ended nothing and this begins nothing."""
+    if not last or not line or re.match(r"[-*•‣–]\s|\d+[.)]\s", line) or re.search(r"[.!?:;。！？][\"'”’»)]*$", last):
+        return bool(last and line and len(last) > 0.8 * width and line[:1].islower())
+    return line[:1].islower() or len(last) > 0.8 * width
 
 
 # HTML.
+
+_CHARSET = re.compile(rb"""<meta[^>]+charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
+
+
+def _markup(path: Path, data: bytes) -> str:
+    """Decode a page: as UTF-8, else by what it says of itself."""
+    try:
+        return _decoded(path, data)
+    except UsageError:
+        if not (named := _CHARSET.search(data[:4096])):
+            raise
+    try:
+        return data.decode(named[1].decode())
+    except (LookupError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} is not the {named[1].decode()} that it says it is ({error}): convert it first."
+        ) from error
+
 
 _UNSEEN = {"script", "style", "head", "template", "noscript", "svg"}
 _BLOCK = re.compile(
@@ -118,6 +178,8 @@ class _Page(html.parser.HTMLParser):
         self._verbatim = 0
 
     def handle_starttag(self, tag: str, attrs: object) -> None:  # noqa: ARG002 - HTMLParser's call
+        if tag == "body":  # which also ends a head that nobody closed
+            self._unseen.clear()
         if tag in _UNSEEN:
             self._unseen.append(tag)
         elif re.fullmatch(r"h[1-6]", tag):

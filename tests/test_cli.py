@@ -196,6 +196,51 @@ def test_huge_text_is_refused_with_both_numbers_at_once() -> None:
     assert time.monotonic() - start < 15
 
 
+def test_a_file_is_translated_into_a_file_of_the_same_structure(script: Any, tmp_path: Path) -> None:
+    script(
+        rules=[{"when": "Text: Hello {name}", "say": "Salut {nom}"}, {"when": "Text: Bye", "say": "Adieu"}],
+        otherwise="?",
+    )
+    (tmp_path / "film.srt").write_text(
+        "1\n00:00:01,000 --> 00:00:02,000\nHello {name}\n\n2\n00:00:03,000 --> 00:00:04,000\nBye\n"
+    )
+    (tmp_path / "terms.csv").write_text("source,target\nBye,Ciao\n")
+    common = ["translate", "-f", str(tmp_path / "film.srt"), "--to", "fr", "--engine", "scripted", "-m", "demo"]
+    done = run(*common, "-o", str(tmp_path / "out.srt"), "--glossary", str(tmp_path / "terms.csv"))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert (tmp_path / "out.srt").read_text() == (
+        "1\n00:00:01,000 --> 00:00:02,000\nSalut {nom}\n\n2\n00:00:03,000 --> 00:00:04,000\nAdieu\n"
+    )
+    assert done.stderr.splitlines() == [
+        "Warning: placeholder {name} is missing.",
+        "Warning: placeholder {nom} was added.",
+        "Warning: term Ciao is missing.",
+    ]
+    report = json.loads(run(*common, "--json").stdout)["report"]
+    assert (report["lost"][0]["text"], report["parts"], len(report["warnings"])) == ("{name}", 1, 2)
+    strict = run(*common, "--strict")
+    assert (strict.returncode, strict.stdout) == (1, "")
+    assert "placeholder {name} is missing" in strict.stderr
+
+
+def test_an_output_that_cannot_be_is_refused_before_a_model_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Hello")
+    common = ["translate", "-f", str(tmp_path / "a.txt"), "--to", "fr", "-m", "nowhere.gguf"]
+    for target, words in ((tmp_path, "is a folder"), (tmp_path / "a.txt", "is what is read")):
+        done = run(*common, "-o", str(target))
+        assert done.returncode == 2
+        assert words in done.stderr
+
+
+def test_a_page_is_summarized_by_its_words(script: Any, tmp_path: Path) -> None:
+    script(rules=[{"when": "Text: Hello & more", "say": "One. Two."}], otherwise="One.")
+    (tmp_path / "a.html").write_text("<html><head><title>t</title></head><body><p>Hello &amp; more</p></body></html>")
+    done = run("summarize", "-f", str(tmp_path / "a.html"), "--sentences", "3", "--engine", "scripted", "-m", "demo")
+    assert (done.returncode, done.stdout) == (0, "One. Two.\n")
+    assert "its text is read, without the markup" in done.stderr
+    assert "Warning: it has 2 sentences, not 3." in done.stderr
+
+
 def test_json_output_is_one_object(script: Any) -> None:
     script(otherwise="Bonjour")
     done = run("translate", "Good morning", "--to", "fr", "--json", "--engine", "scripted", "-m", "demo")

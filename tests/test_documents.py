@@ -28,7 +28,8 @@ def pdf(*pages: str) -> bytes:
     kids = " ".join(f"{3 + 2 * number} 0 R" for number in range(len(pages)))
     objects.append(f"<</Type/Pages/Kids[{kids}]/Count {len(pages)}>>".encode())
     for number, text in enumerate(pages):
-        content = f"BT /F1 12 Tf 50 700 Td ({text}) Tj ET".encode() if text else b" "
+        lines = text.replace("\n", ") Tj 0 -14 Td (")
+        content = f"BT /F1 12 Tf 50 700 Td ({lines}) Tj ET".encode() if text else b" "
         font = "<</Font<</F1<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>"
         page = f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Resources{font}/Contents {4 + 2 * number} 0 R>>"
         objects += [page.encode(), b"<</Length %d>>stream\n%s\nendstream" % (len(content), content)]
@@ -71,6 +72,28 @@ def test_a_pdf_comes_page_by_page(tmp_path: Path) -> None:
         documents.read(given_file(tmp_path, "scan.pdf", pdf("", "")))
 
 
+def test_pages_without_text_are_noted(tmp_path: Path) -> None:
+    found = documents.look(given_file(tmp_path, "a.pdf", pdf("One.", "", "")))
+    assert (found.kind, found.text) == ("pdf", "One.\n")
+    assert found.notes == ("2 of its 3 pages have no text: they may be scanned",)
+
+
+def test_lines_of_a_paragraph_flow_and_hyphens_at_the_margin_go(tmp_path: Path) -> None:
+    page = "Summary\nThe quick brown fox jum-\nped over the lazy dog and\nran away. It was seen.\n- one\n- two\nEnd."
+    text = documents.read(given_file(tmp_path, "a.pdf", pdf(page)))
+    assert text == (
+        "Summary\nThe quick brown fox jumped over the lazy dog and ran away. It was seen.\n- one\n- two\nEnd.\n"
+    )
+
+
+def test_a_page_is_read_in_the_characters_it_names(tmp_path: Path) -> None:
+    page = '<html><head><meta charset="iso-8859-1"><title>no</title><body>caf\xe9</body>'
+    assert documents.read(given_file(tmp_path, "a.html", page.encode("latin-1"))) == "café\n"
+    wrong = page.replace("iso-8859-1", "klingon")
+    with pytest.raises(UsageError, match="not the klingon that it says"):
+        documents.read(given_file(tmp_path, "b.html", wrong.encode("latin-1")))
+
+
 @pytest.mark.parametrize("end", [5, 100, 300])
 def test_a_pdf_that_is_broken_is_told_in_words(tmp_path: Path, end: int) -> None:
     with pytest.raises(UsageError, match=r"PDF that cannot be read|no text on them"):
@@ -79,7 +102,7 @@ def test_a_pdf_that_is_broken_is_told_in_words(tmp_path: Path, end: int) -> None
 
 def test_without_pypdf_the_cure_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pypdf", None)
-    with pytest.raises(UsageError, match=r"pip install 'edgellm\[pdf\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'edgellm\[documents\]'"):
         documents.read(given_file(tmp_path, "a.pdf", pdf("text")))
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from edgellm.source import Source
 
 F = TypeVar("F", bound=Callable[..., Any])
+# A PDF may have many pictures; more text than this nobody waits for.
+_LIMIT_BYTES = 256 << 20
 _FLAG_TYPES: dict[str, Any] = {"float": float, "int": int, "int | None": int, "tuple[str, ...]": str}
 
 
@@ -95,10 +97,24 @@ def given_text(text: str | None, file: Path | None) -> str:
     if text is not None and text != "-":
         return text
     if file is not None and str(file) != "-":
-        return read_file(file)
+        return read_document(file)
     if sys.stdin is None or (sys.stdin.isatty() and text is None and file is None):
         raise UsageError("there is no text: give it as an argument, with -f FILE, or through a pipe.")
     return decode(sys.stdin.buffer.read(), "standard input")
+
+
+def read_document(path: Path) -> str:
+    """Read a file that has text: plain, Markdown, subtitles, HTML or PDF; what was left out is told on stderr."""
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe that the shell made: <(...)
+        return read_file(path)
+    from edgellm import documents
+
+    found = documents.look(path, limit_bytes=_LIMIT_BYTES)
+    if found.kind == "html":
+        click.echo(f"{path} is HTML: its text is read, without the markup.", err=True)
+    for note in found.notes:
+        click.echo(f"{path}: {note}.", err=True)
+    return found.text
 
 
 def read_file(path: Path) -> str:
