@@ -55,14 +55,7 @@ FLOORS = {
         "mapper",
         "demo",
     ],
-    "doors": [
-        "repl",
-        "batch",
-        "bench",
-        "finetune",
-        "evaluation",
-        "compare",
-    ],
+    "doors": ["repl", "batch", "bench", "finetune", "evaluation", "compare", "quantize"],
     "roof": ["cli", "__init__", "__main__"],
 }
 """Every room of the package, from the ground up. A module imports from lower floors only, and along STAIRS."""

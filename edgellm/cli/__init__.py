@@ -33,6 +33,7 @@ VERBS = {
     "rm": "models",
     "plan": "models",
     "adapter": "adapter",
+    "quantize": "quantize",
     "doctor": "models",
     "tune": "tuning",
 }
