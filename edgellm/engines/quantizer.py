@@ -41,8 +41,10 @@ def run(
     question = {"source": source, "target": target, "type": file_type, "requantize": requantize, "threads": threads}
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "GGML_NO_BACKTRACE": "1"}
     command = [sys.executable, "-m", "edgellm.engines.quantizer"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment) as child:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(
+        command, bufsize=0, env=environment, **pipes
+    ) as child:  # unbuffered: a dead child has no last flush
         assert child.stdin
         assert child.stdout
         try:
