@@ -41,10 +41,14 @@ def run(
     question = {"source": source, "target": target, "type": file_type, "requantize": requantize, "threads": threads}
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "GGML_NO_BACKTRACE": "1"}
     command = [sys.executable, "-m", "edgellm.engines.quantizer"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(
-        command, bufsize=0, env=environment, **pipes
-    ) as child:  # unbuffered: a dead child has no last flush
+        command,
+        bufsize=0,  # closing the pipe to a child that is dead must not try to say something
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    ) as child:
         assert child.stdin
         assert child.stdout
         try:
