@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from tiny_llama import Tiny
 
 from edgellm.cli import edgellm
-from edgellm.errors import EngineFailed, Offline, OutputFailed, ResumeRefused, UsageError
+from edgellm.errors import DownloadFailed, EngineFailed, NotOnHub, Offline, OutputFailed, ResumeRefused, UsageError
 from edgellm.finetune import base, checkpoint, data, rows, tune
 from edgellm.finetune.layout import Layout
 from edgellm.finetune.settings import Settings
@@ -433,3 +433,51 @@ def test_a_sample_without_anything_to_learn_is_refused_before_training(tiny: bas
     )
     with pytest.raises(ValueError, match="line 1 has a prompt that fills all 64 tokens"):
         tune.prepare(tiny, data.read(tmp_path / "x.jsonl"), changed(FAST, layout="raw", validation_share=0.0))
+
+
+# Names on the hub.
+
+
+@pytest.fixture
+def hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    from loopback_hub import LoopbackHub
+
+    files = {path.name: path.read_bytes() for path in folder.iterdir()} | {"pytorch_model.bin": b"pickled", "a.py": b""}
+    with LoopbackHub() as opened:
+        opened.add("somebody/tiny", files)
+        opened.add("somebody/pickled", {"config.json": b"{}", "pytorch_model.bin": b"pickled"})
+        monkeypatch.setenv("HF_ENDPOINT", opened.url)
+        yield opened
+
+
+def test_a_name_on_the_hub_is_fetched_verified_and_trained(hub: Any, folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder)
+    found = base.find("somebody/tiny")
+    assert len(found.revision) == 40
+    counting = found.here(weights=False)
+    assert counting.path
+    assert not list(counting.path.glob("*.safetensors"))
+    assert counting.pieces().encode("abc")
+    whole = found.here()
+    assert whole.path
+    assert {path.name for path in whole.path.iterdir()} >= {"config.json", "tokenizer.json", "model.safetensors"}
+    assert not {"pytorch_model.bin", "a.py"} & {path.name for path in whole.path.iterdir()}
+    card = tune.perform(ready(whole, tmp_path / "data", changed(FAST, steps=2)), tmp_path / "out")
+    assert card["base"] == {"name": "somebody/tiny", "revision": found.revision, "gguf": False}
+    assert base.find("somebody/tiny", offline=True).here(offline=True).path == whole.path
+
+
+def test_damaged_weights_from_the_hub_are_never_trained_on(hub: Any) -> None:
+    from loopback_hub import flip
+
+    found = base.find("somebody/tiny")
+    hub.spoil("GET", flip(5000), forever=True)
+    with pytest.raises(DownloadFailed):
+        found.here()
+
+
+def test_pickled_weights_are_refused(hub: Any) -> None:
+    with pytest.raises(NotOnHub, match=r"has no \.safetensors: it holds no weights that can be trained"):
+        base.find("somebody/pickled")
