@@ -24,6 +24,7 @@ VERBS = {
     "extract": "tasks",
     "batch": "batch",
     "eval": "eval",
+    "bench": "bench",
     "finetune": "finetune",
     "compare": "compare",
     "models": "models",
