@@ -16,6 +16,7 @@ from edgellm.model import Model, load
 from edgellm.rows.row import Result
 from edgellm.sampling import Sampling
 from edgellm.tasks import extract as extraction
+from edgellm.tasks import translate as translation
 
 COLUMNS = ("result", "error", "message", "warnings", "finish", "prompt_tokens", "tokens")
 """The columns that a Mapper adds."""
@@ -37,6 +38,7 @@ class Mapper:
         model: str | None = None,
         to: str | None = None,
         source: str | None = None,
+        text_format: translation.Format | None = None,
         glossary: Mapping[str, str] | None = None,
         strict: bool = False,
         sentences: int | None = None,
@@ -53,8 +55,9 @@ class Mapper:
         context: int | None = None,
         slots: int = 4,
         threads: int | None = None,
-        engine: Literal["auto", "llama_cpp", "scripted"] = "auto",
+        engine: Literal["auto", "llama_cpp", "ctransformers", "scripted"] = "auto",
         template: str | None = None,
+        adapter: str | None = None,
         offline: bool = False,
     ) -> None:
         if fields is not None and schema is not None:
@@ -63,6 +66,7 @@ class Mapper:
             task=task,
             to=to,
             source=source,
+            text_format=text_format,
             glossary=glossary,
             strict=strict,
             sentences=sentences,
@@ -82,6 +86,7 @@ class Mapper:
             "slots": slots,
             "engine": engine,
             "template": template,
+            "adapter": adapter,
             "offline": offline,
         }
         self._model: Model | None = None
@@ -95,7 +100,7 @@ class Mapper:
             names = ", ".join(given) or "none"
             raise UsageError(f"the batch has no column {self.job.text_column!r}, only {names}: name it as text_column.")
         texts = [{self.job.text_column: _plain(one)} for one in given[self.job.text_column]]
-        with rows.answers(self._opened(), self.job, texts, timeout_s=self.timeout_s) as found:
+        with rows.answers(self._opened().bound(self.job.task), self.job, texts, timeout_s=self.timeout_s) as found:
             told = [_told(result) for result in found]
         return {**given, **{name: [one[name] for one in told] for name in COLUMNS}}
 

@@ -120,6 +120,9 @@ class FakeModel:
     def drive(self, tasks: Iterable[Any]) -> Drive[Any]:
         return Drive(FakeSession(self), tasks, WIDTH)
 
+    def bound(self, task: str) -> FakeModel:
+        return self
+
     @property
     def opening(self) -> Opening:
         told = {"tokenizer.chat_template": self.template}

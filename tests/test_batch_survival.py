@@ -260,6 +260,17 @@ def test_an_input_that_is_edited_during_a_run_stops_it_and_a_resume_completes(
     resumed(source, target, len(given))
 
 
+def test_the_summary_counts_rows_with_warnings(tmp_path: Path, script: Script) -> None:
+    script(rules=[{"when": "{name}", "say": "Bonjour"}], otherwise="Salut")
+    source = write_rows(tmp_path / "in.jsonl", [{"text": "Hello {name}"}, {"text": "Hello"}])
+    done = ended(source, tmp_path / "out.jsonl", "--to", "fr", task="translate")
+    assert done.returncode == 0
+    assert "2 ok, 0 failed. With warnings: 1." in done.stderr
+    warned, fine = lines(tmp_path / "out.jsonl")
+    assert "{name}" in warned["warnings"][0]
+    assert "warnings" not in fine
+
+
 # Size
 
 

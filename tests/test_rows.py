@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import inspect
 import json
 import os
 import pickle
@@ -152,6 +154,18 @@ def test_a_batch_of_the_embedded_model_answers_as_the_task_does() -> None:
     with edgellm.load("demo", slots=1) as model:
         alone = [model.extract(row, fields="name, lastname") for row in rows]
         assert [one.value for one in model.batch("extract", rows, fields="name, lastname")] == alone
+
+
+def test_every_option_of_a_job_is_an_option_of_all_who_make_one() -> None:
+    from edgellm.cli.batch import batch as verbs
+    from edgellm.rows import Job
+
+    own = {field.name for field in dataclasses.fields(Job)} - {"finish"}
+    assert own <= set(inspect.signature(edgellm.Model.batch).parameters)
+    assert own <= set(inspect.signature(Mapper.__init__).parameters)
+    flags = {option.name for verb in verbs.commands.values() for option in verb.params}
+    spoken = {"source": "source_language", "sampling": "temperature"}
+    assert {spoken.get(name, name) for name in own - {"task"}} <= flags
 
 
 # The mapper.

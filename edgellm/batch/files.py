@@ -88,6 +88,7 @@ class Batch:
         Raises ResumeRefused for another model, SchemaUnsupported, OutputFailed, and EngineFailed when the engine does not
         come back. Whatever ends it, the same batch can be run again and goes on.
         """
+        model = model.bound(self.job.task)
         about = self._bound(model)
         writer = Writer(
             model=model.name,

@@ -221,8 +221,8 @@ _TITLES = {
     "job.wording": "how the task is put into words",
     "job.edgellm": "the major version of edgellm",
     "model.files": "the model's file",
+    "model.adapters": "the model's adapters",
     "model.template": "the model's chat template",
-    "model.adapters": "its adapters",
 }
 
 

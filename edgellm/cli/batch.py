@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
@@ -94,36 +94,38 @@ def _rows(command: F) -> F:
 @_rows
 @click.option("--to", required=True, help="Target language: fr, fr-FR or French.")
 @click.option("--from", "source_language", help="Source language, where it is known.")
+@click.option("--text-format", type=click.Choice(get_args(translation.Format)), help="Of the texts; else plain text.")
 @click.option("--glossary", type=click.Path(path_type=Path), help="CSV of terms and their translations.")
-@click.option("--strict", is_flag=True, help="A row that loses what must survive is a failed one.")
+@click.option("--strict", is_flag=True, help="What is lost that must survive is an error of its row, not a warning.")
 @sampling_options(translation.GREEDY)
 @model_options
 def translate(
     rows: dict[str, Any],
     to: str,
     source_language: str | None,
+    text_format: Any,
     glossary: Path | None,
     strict: bool,
     sampling: Sampling,
     **load: Any,
 ) -> int:
-    """Translate every row of IN. What a translation lost is in the `warnings` of its row."""
-    terms = read_glossary(glossary) if glossary else None
-    asked = {"to": to, "source": source_language, "glossary": terms, "strict": strict}
-    return _perform("translate", rows, load, **asked, sampling=sampling)
+    """Translate every row of IN. What must survive is checked; what did not is told in `warnings`."""
+    words = read_glossary(glossary) if glossary else None
+    asked = {"to": to, "source": source_language, "text_format": text_format, "glossary": words, "strict": strict}
+    return _perform("translate", rows, load, sampling=sampling, **asked)
 
 
 @batch.command()
 @_rows
 @click.option("--sentences", type=click.IntRange(1), help="Exactly so many sentences; 2 without a length.")
 @click.option("--words", type=click.IntRange(1), help="At most so many words.")
-@click.option("--strict", is_flag=True, help="A row whose summary has another length is a failed one.")
+@click.option("--strict", is_flag=True, help="Another length is an error of its row, not a warning.")
 @sampling_options(summaries.GREEDY)
 @model_options
 def summarize(
     rows: dict[str, Any], sentences: int | None, words: int | None, strict: bool, sampling: Sampling, **load: Any
 ) -> int:
-    """Summarize every row of IN. A length that was missed is in the `warnings` of its row."""
+    """Summarize every row of IN. A length that is missed is told in `warnings`."""
     return _perform("summarize", rows, load, sentences=sentences, words=words, strict=strict, sampling=sampling)
 
 
@@ -202,7 +204,7 @@ class _Count:
         self._ready = ready
         self._start = time.monotonic()
         self._first_bytes: int | None = None  # where in the input this run began
-        self.rows = self.tokens = self.end_bytes = self.warned = 0
+        self.rows = self.tokens = self.warned = self.end_bytes = 0
         self.errors: Counter[str] = Counter()
         self.show: Callable[[], None] = lambda: None
 
@@ -251,7 +253,7 @@ class _Count:
         if self.errors:
             said += " Failed: " + ", ".join(f"{count:,} {name}" for name, count in self.errors.most_common()) + "."
         if self.warned:
-            said += f" {self.warned:,} with warnings."
+            said += f" With warnings: {self.warned:,}."
         if self._ready.done:
             said += f" Done before: {self._ready.done:,}" + (f", of which {before:,} failed." if before else ".")
         return said + (" --retry-failed tries the failed ones again." if failed + before else "")

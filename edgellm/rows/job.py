@@ -34,7 +34,7 @@ DEFAULTS: dict[TaskName, Sampling] = {
 """How each task samples unless told otherwise."""
 
 _OPTIONS: dict[TaskName, set[str]] = {
-    "translate": {"to", "source", "glossary", "strict"},
+    "translate": {"to", "source", "text_format", "glossary", "strict"},
     "summarize": {"sentences", "words", "strict"},
     "extract": {"schema", "examples", "verbatim"},
     "chat": {"system"},
@@ -49,8 +49,9 @@ class Job:
     task: TaskName
     to: str | None = None
     source: str | None = None
+    text_format: translation.Format | None = None  # None: plain text
     glossary: Mapping[str, str] | None = None
-    strict: bool = False  # a translation that lost something, or a summary of another length, is an error
+    strict: bool = False
     sentences: int | None = None
     words: int | None = None
     schema: Mapping[str, Any] | None = None
@@ -107,7 +108,7 @@ class Job:
         }
 
     def asked(self) -> dict[str, Any]:
-        """The task and its options, for a receipt; `wording` is a hash of how it is put: schema, examples and glossary too."""
+        """The task and its options, for a receipt; `wording` hashes how it is put, with schema, examples and glossary."""
         return {
             "task": self.task,
             **self._told(_OPTIONS[self.task] - {"examples", "schema", "glossary"}),
@@ -125,13 +126,15 @@ class Job:
     def _wording(self) -> str:
         """What would be said about some text: how the task is put, the examples and the options, all in one."""
         prompts = next(self.ask(Row(id=0, values={self.text_column: "A text."})))
-        terms = sorted(self.glossary.items()) if self.glossary else ""
-        return repr([(prompt.messages, prompt.schema) for prompt in prompts]) + str(terms)
+        said = [(prompt.messages, prompt.schema) for prompt in prompts]
+        return repr((said, sorted(self.glossary.items())) if self.glossary else said)
 
     def _task(self, text: str, sampling: Sampling) -> Task[Any]:
         if self.task == "translate":
-            options = translation.Options(glossary=self.glossary or {}, strict=self.strict)
-            return _noted(translation.translated(text, self.to or "", self.source, sampling=sampling, options=options))
+            how = translation.Options(
+                format=self.text_format or "text", glossary=self.glossary or {}, strict=self.strict
+            )
+            return _noted(translation.translated(text, self.to or "", self.source, sampling=sampling, options=how))
         if self.task == "summarize":
             length = summaries.Options(sentences=self.sentences, words=self.words, strict=self.strict)
             return _noted(summaries.summarized(text, sampling=sampling, options=length))
@@ -167,9 +170,8 @@ class Job:
 
 
 def _noted(task: Task[translation.Translation] | Task[summaries.Summary]) -> Task[Noted]:
-    """The text alone, with what its reader must know."""
-    told = yield from task
-    return Noted(told.text, told.warnings)
+    found = yield from task
+    return Noted(found.text, found.warnings)
 
 
 def _chat(prompt: Prompt) -> Task[str]:

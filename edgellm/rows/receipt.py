@@ -25,7 +25,7 @@ _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 
 
 def identity(opening: Opening) -> dict[str, Any]:
-    """Tell a model from every other: its files' sizes and sha256 (of a sample, where that takes long), and its template."""
+    """Tell a model from every other: its files' sizes and sha256 (of a sample, where that takes long), template and adapters."""
     told: dict[str, Any] = {"files": [_file(path) for path in opening.paths], "template": template(opening)}
     if opening.adapters:
         told["adapters"] = adapters(opening)
@@ -56,6 +56,7 @@ def of(result: Result, run: Mapping[str, Any], asked: Mapping[str, Any]) -> dict
         "prompt_tokens": result.prompt_tokens,
         "tokens": result.tokens,
         "finish": result.finish,
+        **({"adapter": result.adapter} if result.adapter else {}),
     }
 
 
@@ -72,7 +73,8 @@ def adapters(opening: Opening) -> list[dict[str, Any]]:
 
 def engine(name: str) -> str:
     """An engine with the version of the package that brings it."""
-    return f"llama-cpp-python {installed('llama-cpp-python')}" if name == "llama_cpp" else name
+    packages = {"llama_cpp": "llama-cpp-python", "ctransformers": "ctransformers"}
+    return f"{packages[name]} {installed(packages[name])}" if name in packages else name
 
 
 @cache

@@ -43,6 +43,7 @@ class Result:
     tokens: int = 0
     tries: int = 1
     sampling: Sampling | None = None  # as its first prompt was asked; None when nothing was
+    adapter: str = ""  # that computed its last answer: name, scale, and the beginning of its hash
     receipt: Mapping[str, Any] | None = None  # which model and engine answered how, where that was wanted
 
     @property

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from edgellm.drive import Drive, Outcome
 from edgellm.errors import EdgeError, EngineCrashed, EngineFailed, InvalidOutput
-from edgellm.prompt import Finish, Reply, Task
+from edgellm.prompt import Finish, Prompt, Reply, Task
 from edgellm.rows.row import Noted, Result, Row
 from edgellm.sampling import Sampling
 
@@ -118,6 +118,7 @@ class _Flight:
     prompt_tokens: int = 0
     tokens: int = 0
     sampling: Sampling | None = None
+    adapter: str = ""
 
     def task(self, ask: Ask) -> Task[Any]:
         """Ask about the row, and count the replies."""
@@ -135,16 +136,16 @@ class _Flight:
                 except Exception as error:  # a row may be odd in ways that no task has thought of
                     kind = type(error).__name__
                     raise InvalidOutput(f"the answer could not be read ({kind}: {error}).", "") from error
-                answered = [prompt for prompt in prompts if not prompt.count]
-                if self.sampling is None and answered:
-                    self.sampling = answered[0].sampling
                 replies = yield prompts
                 for prompt, reply in zip(prompts, replies, strict=True):
-                    if prompt.count:  # nothing was computed
-                        continue
-                    self.finish = reply.finish
-                    self.prompt_tokens += reply.prompt_tokens
-                    self.tokens += reply.tokens
+                    if not prompt.count:  # nothing is computed for it
+                        self._note(prompt, reply)
+
+    def _note(self, prompt: Prompt, reply: Reply) -> None:
+        self.sampling = self.sampling or prompt.sampling
+        self.finish, self.adapter = reply.finish, reply.adapter
+        self.prompt_tokens += reply.prompt_tokens
+        self.tokens += reply.tokens
 
     def ended(self, value: Any, error: EdgeError | None) -> Result:
         """Close the books."""
@@ -159,6 +160,7 @@ class _Flight:
             tokens=self.tokens,
             tries=self.tries,
             sampling=self.sampling,
+            adapter=self.adapter,
         )
 
 
