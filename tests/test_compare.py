@@ -18,7 +18,7 @@ from edgellm import compare
 from edgellm.cli import edgellm
 from edgellm.compare import Case, Row, Said, Side, cases, score, side, table
 from edgellm.errors import EdgeError, UsageError
-from edgellm.prompt import Message, Reply
+from edgellm.prompt import Message
 
 
 def rows(path: Path, *found: Any) -> Path:
@@ -27,7 +27,7 @@ def rows(path: Path, *found: Any) -> Path:
 
 
 def said(text: str) -> Said:
-    return Said(Reply(text=text, finish="stop", prompt_tokens=1, tokens=1))
+    return Said(text, 1, "stop")
 
 
 def row(prompt: str = "q", a: str = "1", b: str = "2", reference: str | None = None) -> Row:
@@ -108,8 +108,8 @@ def test_sides_are_read() -> None:
 
 
 def test_parameters_are_said_where_they_are_not_the_usual() -> None:
-    assert side.read("demo", []).parameters == "temperature 0.0, max_tokens 256"
-    assert side.read("demo", ["max_tokens=512", "seed=1"]).parameters == "temperature 0.0, seed 1"
+    assert side.read("demo", []).parameters == "temperature 0.0"
+    assert side.read("demo", ["max_tokens=256", "seed=1"]).parameters == "temperature 0.0, max_tokens 256, seed 1"
 
 
 @pytest.mark.parametrize(
@@ -251,6 +251,27 @@ def test_settings_of_one_model_are_compared_with_one_load(script: Any, tmp_path:
     assert second["b"]["scores"]["exact"] == 1.0
     assert second["parameters"]["b"] == "temperature 0.0, max_tokens 3"
     assert len(loads) == 1
+
+
+def test_tasks_are_compared_with_their_own_wording_and_measures(script: Any, tmp_path: Path) -> None:
+    script(rules=[{"when": "field", "say": '{"a": "1", "b": "2"}'}], otherwise='{"a": "1", "b": "2"}')
+    prompts = rows(tmp_path / "x.jsonl", {"prompt": "a is 1", "reference": '{"a": "1", "b": "3"}'})
+    flags = ["--task", "extract", "--fields", "a, b", "--format", "jsonl", "--engine", "scripted"]
+    done = invoke("demo", "demo", "--prompts", prompts, *flags)
+    assert done.exception is None, done.output
+    found = json.loads(done.stdout)
+    assert json.loads(found["a"]["text"]) == {"a": "1", "b": "2"}
+    assert found["a"]["scores"]["fields"] == 0.5
+    assert isinstance(invoke("demo", "demo", "--prompts", prompts, "--task", "translate").exception, UsageError)
+    assert isinstance(invoke("demo", "demo", "--prompts", prompts, "--to", "fr").exception, UsageError)
+
+
+def test_raw_prompts_are_continued(script: Any, tmp_path: Path) -> None:
+    script(rules=[{"when": "[INST]", "say": "a chat"}], otherwise="as it was")
+    prompts = rows(tmp_path / "x.jsonl", {"prompt": "once"})
+    common = ["demo", "demo", "--prompts", prompts, "--format", "jsonl", "--engine", "scripted"]
+    assert json.loads(invoke(*common, "--raw").stdout)["a"]["text"].strip() == "as it was"
+    assert json.loads(invoke(*common).stdout)["a"]["text"] == "a chat"
 
 
 def test_a_prompt_that_cannot_be_answered_is_said_in_its_place(script: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from edgellm.text import plain
 
 if TYPE_CHECKING:
     from edgellm.compare import Row, Side
+    from edgellm.rows import Job
 
 PARTIAL = 3
 """The exit code when some prompt could not be answered."""
@@ -31,6 +33,14 @@ _SUFFIXES = {".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm"
 @click.option("--set", "both", multiple=True, metavar="NAME=VALUE", help="A generation option of both; repeatable.")
 @click.option("--set-a", multiple=True, metavar="NAME=VALUE", help="A generation option of A; repeatable.")
 @click.option("--set-b", multiple=True, metavar="NAME=VALUE", help="A generation option of B; repeatable.")
+@click.option(
+    "--task", type=click.Choice(["chat", "translate", "summarize", "extract"]), default="chat", show_default=True
+)
+@click.option("--to", help="Target language of --task translate.")
+@click.option("--fields", help="Short form of a schema for --task extract.")
+@click.option("--schema", type=click.Path(path_type=Path), help="A JSON Schema file for --task extract.")
+@click.option("--sentences", type=click.IntRange(1), help="Length for --task summarize.")
+@click.option("--words", type=click.IntRange(1), help="Length for --task summarize.")
 @click.option("--raw", is_flag=True, help="Continue the prompts as they are, without a chat template.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many prompts.")
 @click.option("--format", type=click.Choice(["table", "markdown", "html", "jsonl"]), help="Else by the name of --out.")
@@ -53,8 +63,15 @@ def compare(
     limit: int | None,
     format: str | None,  # noqa: A002 - the name of the flag
     out: Path | None,
+    task: Any,
+    raw: bool,
     chat_template: str | None,
     gpu_layers: str,
+    to: str | None,
+    fields: str | None,
+    schema: Path | None,
+    sentences: int | None,
+    words: int | None,
     **load: Any,
 ) -> int:
     """Ask two models the same prompts and lay the answers side by side: before and after.
@@ -69,15 +86,51 @@ def compare(
     form = format or (_SUFFIXES.get(out.suffix.lower()) if out else "table")
     if form is None or (form == "table" and out):
         raise UsageError("--out ends in .md, .html or .jsonl, or say --format.")
+    job = _job(task, raw, to=to, sentences=sentences, words=words, schema=_schema(fields, schema))
     asked = cases.read(prompts, template=template, system=system)[:limit]
-    one, other = side.read(a, [*both, *set_a]), side.read(b, [*both, *set_b])
-    options = comparing.Options(template=chat_template, gpu_layers=layers(gpu_layers), **load)
-    rows = comparing.over(one, other, asked, options)
+    one, other = (side.read(text, [*both, *own], job.chosen) for text, own in ((a, set_a), (b, set_b)))
+    options = comparing.Options(job=job, raw=raw, template=chat_template, gpu_layers=layers(gpu_layers), **load)
+    rows = _watched(one, other, asked, options)
     if form == "table":
         _draw(rows, one, other)
     else:
         _write(_written(form, rows, one, other), out)
     return PARTIAL if any(row.a.error or row.b.error for row in rows) else 0
+
+
+def _job(task: Any, raw: bool, **options: Any) -> Job:
+    from edgellm.rows import Job
+
+    if raw and task != "chat":
+        raise UsageError(f"--raw continues prompts as they are: leave out --task {task}.")
+    return Job(task=task, **options)
+
+
+def _schema(fields: str | None, schema: Path | None) -> Any:
+    from edgellm.cli.tasks import read_schema
+    from edgellm.tasks import extract
+
+    if fields is not None and schema is not None:
+        raise UsageError("give --fields or --schema, not both.")
+    return extract.fields(fields) if fields is not None else read_schema(schema) if schema else None
+
+
+def _watched(a: Side, b: Side, asked: Sequence[Any], options: Any) -> list[Row]:
+    """Ask, with what is downloaded and how far it is on stderr."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from edgellm import compare as comparing
+    from edgellm.cli.options import announce
+    from edgellm.cli.progress import bar
+
+    for name in dict.fromkeys((a.model, b.model)):
+        announce(name, offline=options.offline)
+    console = Console(stderr=True)
+    with bar() as progress, Progress(console=console, transient=True, disable=not console.is_terminal) as drawing:
+        answers = drawing.add_task("answers", total=2 * len(asked))
+        loud = dataclasses.replace(options, progress=progress)
+        return comparing.over(a, b, asked, loud, watch=lambda: drawing.advance(answers))
 
 
 def _written(form: str, rows: Sequence[Row], a: Side, b: Side) -> str:

@@ -266,8 +266,12 @@ def train(
         click.echo(
             f"{ready.train.cut:,} samples are longer than {settings.max_length:,} tokens: their end is cut.", err=True
         )
-    with _shown(ready.steps) as tell:
-        card = tune.perform(ready, out, fresh=fresh, tell=tell)
+    try:
+        with _shown(ready.steps) as tell:
+            card = tune.perform(ready, out, fresh=fresh, tell=tell)
+    except KeyboardInterrupt:
+        click.echo("Stopped. The same command goes on from the last checkpoint.", err=True)
+        raise
     _closing(card, out, base)
 
 

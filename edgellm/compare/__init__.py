@@ -6,31 +6,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+import json
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from edgellm import rows
 from edgellm.compare.cases import Case
 from edgellm.compare.score import scored
 from edgellm.compare.side import Side
 from edgellm.model import Model, load
-from edgellm.prompt import Prompt, Reply, Task
+from edgellm.prompt import Prompt, Reply
+from edgellm.rows import Job, Result, sweep
 
-__all__ = ["Case", "Row", "Said", "Side", "over"]
+__all__ = ["Case", "Options", "Row", "Said", "Side", "over"]
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
     """What one side answered, or why it could not."""
 
-    reply: Reply | None = None
+    answer: str = ""
+    tokens: int = 0
+    finish: str | None = None  # "length": it was cut
     error: str = ""
 
     @property
     def text(self) -> str:
         """The answer, or the error in brackets."""
-        return self.reply.text if self.reply else f"[{self.error}]"
+        return f"[{self.error}]" if self.error else self.answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +55,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How models are opened and asked."""
+    """How models are opened and asked: by a task, or raw, where prompts are continued as they are."""
 
-    raw: bool = False  # prompts are continued, not put into a chat
+    job: Job = field(default_factory=lambda: Job(task="chat"))
+    raw: bool = False
     template: str | None = None
     gpu_layers: Any = "auto"
     context: int | None = None
@@ -60,39 +66,43 @@ class Options:
     engine: Any = "auto"
     offline: bool = False
     slots: int = 4
+    progress: Any = None
 
 
-def over(a: Side, b: Side, cases: Sequence[Case], options: Options | None = None) -> list[Row]:
-    """Ask both sides every prompt. A model that both share is opened once; of two, only one is in memory at a time."""
+Watch = Callable[[], None]
+
+
+def over(
+    a: Side, b: Side, cases: Sequence[Case], options: Options | None = None, *, watch: Watch = lambda: None
+) -> list[Row]:
+    """Ask both sides every prompt; `watch` hears of every answer.
+
+    A model that both share is opened once; of two, only one is in memory at a time.
+    """
     chosen = options or Options()
-    if a.model == b.model and a.adapter and b.adapter:
-        shared = {"before": a.adapter, "after": b.adapter}
-        with _opened(a.model, shared, chosen) as model:
-            both = (_asked(model.using("before"), a, cases, chosen), _asked(model.using("after"), b, cases, chosen))
-    elif a.model == b.model:
-        with _opened(a.model, a.adapter or b.adapter, chosen) as model:
-            alone = model.using("none") if a.adapter or b.adapter else model
-            both = (
-                _asked(model if a.adapter else alone, a, cases, chosen),
-                _asked(model if b.adapter else alone, b, cases, chosen),
-            )
+    adapters = {name: one.adapter for name, one in (("a", a), ("b", b)) if one.adapter}
+    both = []
+    if a.model == b.model:
+        with _opened(a.model, adapters, chosen) as model:
+            for name, side in (("a", a), ("b", b)):
+                seen = model.using(name if side.adapter else "none") if adapters else model
+                both.append(_asked(seen, side, cases, chosen, watch))
     else:
-        found = []
-        for side in (a, b):
-            with _opened(side.model, side.adapter, chosen) as model:
-                found.append(_asked(model, side, cases, chosen))
-        both = (found[0], found[1])
+        for name, side in (("a", a), ("b", b)):
+            own = {name: side.adapter} if side.adapter else {}
+            with _opened(side.model, own, chosen) as model:
+                both.append(_asked(model, side, cases, chosen, watch))
     return [
-        Row(case, one, other, (scored(one.text, case.reference), scored(other.text, case.reference)))
+        Row(case, one, other, (scored(one.answer, case.reference), scored(other.answer, case.reference)))
         for case, one, other in zip(cases, *both, strict=True)
     ]
 
 
 @contextmanager
-def _opened(name: str, adapter: Any, options: Options) -> Iterator[Model]:
+def _opened(name: str, adapters: dict[str, str], options: Options) -> Iterator[Model]:
     with load(
         name,
-        adapter=adapter,
+        adapter=adapters or None,
         template=options.template,
         gpu_layers=options.gpu_layers,
         context=options.context,
@@ -100,28 +110,39 @@ def _opened(name: str, adapter: Any, options: Options) -> Iterator[Model]:
         engine=options.engine,
         offline=options.offline,
         slots=options.slots,
+        progress=options.progress,
     ) as model:
         yield model
 
 
-def _asked(model: Model, side: Side, cases: Sequence[Case], options: Options) -> list[Said]:
-    found: dict[int, Said] = {}
-    with model.drive(_task(_prompt(case, side, options.raw)) for case in cases) as drive:
-        for outcome in drive:
-            error = "" if outcome.error is None else str(outcome.error).rstrip(".")
-            found[outcome.index] = Said(outcome.result, error)
-    return [found[place] for place in range(len(cases))]
+def _asked(model: Model, side: Side, cases: Sequence[Case], options: Options, watch: Watch) -> list[Said]:
+    job = replace(options.job, sampling=side.sampling)
+    found = []
+    with sweep.over(model, _rows(cases, job), _continued(side) if options.raw else job.ask) as results:
+        for result in results:
+            found.append(_said(result))
+            watch()
+    return found
 
 
-def _task(prompt: Prompt) -> Task[Reply]:
-    def asking() -> Generator[list[Prompt], list[Reply], Reply]:
-        [reply] = yield [prompt]
-        return reply
+def _rows(cases: Sequence[Case], job: Job) -> Iterator[rows.Row]:
+    for number, case in enumerate(cases):
+        turns = [{"role": message.role, "content": message.content} for message in case.messages]
+        values = {"messages": turns} if job.task == "chat" else {job.text_column: case.written}
+        yield rows.Row(id=number, values={**values, "written": case.written})
 
-    return asking()
+
+def _continued(side: Side) -> Callable[[rows.Row], Generator[list[Prompt], list[Reply], str]]:
+    def ask(row: rows.Row) -> Generator[list[Prompt], list[Reply], str]:
+        [reply] = yield [Prompt(completion=row.values["written"], sampling=side.sampling)]
+        return reply.text
+
+    return ask
 
 
-def _prompt(case: Case, side: Side, raw: bool) -> Prompt:
-    if raw:
-        return Prompt(completion=case.written, sampling=side.sampling)
-    return Prompt(messages=case.messages, sampling=side.sampling)
+def _said(result: Result) -> Said:
+    if result.error:
+        return Said(error=str(result.error).rstrip("."))
+    value = result.value
+    answer = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return Said(answer, result.tokens, result.finish)

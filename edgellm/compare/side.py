@@ -11,7 +11,7 @@ from typing import Any
 from edgellm.errors import UsageError
 from edgellm.sampling import Sampling
 
-DEFAULTS = Sampling(temperature=0.0, max_tokens=256)
+DEFAULTS = Sampling(temperature=0.0)
 """Without chance, so that what differs comes from the models."""
 
 
@@ -41,12 +41,12 @@ class Side:
         return ", ".join(f"{name} {value!r}" if isinstance(value, tuple) else f"{name} {value}" for name, value in told)
 
 
-def read(text: str, options: Sequence[str]) -> Side:
-    """Read `MODEL[+ADAPTER]` and `name=value` options, the later ones win. Raises UsageError."""
+def read(text: str, options: Sequence[str], defaults: Sampling = DEFAULTS) -> Side:
+    """Read `MODEL[+ADAPTER]` and `name=value` options, of which the later ones win. Raises UsageError."""
     model, mark, adapter = _split(text)
     if mark and not (model and adapter):
         raise UsageError(f"{text!r} is not MODEL or MODEL+adapter.gguf[:scale].")
-    return Side(model, adapter or None, settings(options))
+    return Side(model, adapter or None, settings(options, defaults))
 
 
 def _split(text: str) -> tuple[str, str, str]:
@@ -59,7 +59,7 @@ def _split(text: str) -> tuple[str, str, str]:
     return text.partition("+")
 
 
-def settings(options: Sequence[str]) -> Sampling:
+def settings(options: Sequence[str], defaults: Sampling = DEFAULTS) -> Sampling:
     """Read generation options as `temperature=0.7`. Raises UsageError for names and values that are none."""
     fields = {one.name: one for one in dataclasses.fields(Sampling)}
     given: dict[str, Any] = {}
@@ -76,4 +76,4 @@ def settings(options: Sequence[str]) -> Sampling:
             given[name] = number(value)
         except ValueError as error:
             raise UsageError(f"{name} is a number, not {value!r}.") from error
-    return dataclasses.replace(DEFAULTS, **given)
+    return dataclasses.replace(defaults, **given)

@@ -85,10 +85,9 @@ def summary(rows: Sequence[Row]) -> list[str]:
 
 
 def _said(said: Said, scores: dict[str, float]) -> dict[str, object]:
-    if said.reply is None:
+    if said.error:
         return {"error": said.error}
-    reply = said.reply
-    return {"text": reply.text, "finish": reply.finish, "tokens": reply.tokens, "scores": scores}
+    return {"text": said.answer, "finish": said.finish, "tokens": said.tokens, "scores": scores}
 
 
 def _md(text: str) -> str:

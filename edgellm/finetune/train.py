@@ -21,6 +21,7 @@ from edgellm.finetune.layout import Sample
 from edgellm.finetune.rows import Rows, taken
 from edgellm.finetune.settings import Settings
 
+_SAVED_S = 120.0  # at most so much is computed twice after a kill, however slow a step is
 _TINY = 50_000_000  # parameters
 _IGNORED = -100  # torch's cross_entropy leaves out targets of this value
 
@@ -115,7 +116,7 @@ class Run:
             torch.set_num_threads(before)
 
     def _steps(self) -> Iterator[Step]:
-        begun, tokens, seconds = self.seconds, 0, 0.0
+        begun, tokens, seconds, saved = self.seconds, 0, 0.0, time.monotonic()
         if self.done == 0:
             yield Step(0, self.steps, None, validation=self._validate())
         while self.done < self.steps:
@@ -133,8 +134,10 @@ class Run:
                 self.settings.validate_every is not None and self.done % self.settings.validate_every == 0
             )
             held = self._validate() if due else None
-            if self.done % self.settings.checkpoint_every == 0 or self.done == self.steps:
+            late = time.monotonic() - saved >= _SAVED_S
+            if late or self.done % self.settings.checkpoint_every == 0 or self.done == self.steps:
                 self._save()
+                saved = time.monotonic()
             yield Step(self.done, self.steps, self.curve.train[-1], tokens, seconds, held)
 
     def _step(self, samples: Sequence[Sample]) -> float:
