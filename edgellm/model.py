@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, get_args, overload
 
 from edgellm import adapter as loras
 from edgellm import engines, forecast, gguf, hardware, margins, source, tune
@@ -23,7 +23,7 @@ from edgellm.drive import Drive, Stream, dressed, worn
 from edgellm.errors import EmptyText, UsageError
 from edgellm.opening import Opening
 from edgellm.plan import Plan, Wish, fit
-from edgellm.prompt import Message, Prompt, Reply, Task
+from edgellm.prompt import Message, Overflow, Prompt, Reply, Task, guarded
 from edgellm.rows import Answers, Job, TaskName, answers
 from edgellm.sampling import Sampling
 from edgellm.tasks import extract as extraction
@@ -159,17 +159,34 @@ class Model:
         return self.using(task) if named else self
 
     def chat(
-        self, messages: Sequence[Turn], *, sampling: Sampling | None = None, schema: Mapping[str, Any] | None = None
+        self,
+        messages: Sequence[Turn],
+        *,
+        sampling: Sampling | None = None,
+        schema: Mapping[str, Any] | None = None,
+        safe: bool = False,
+        overflow: Overflow = "error",
     ) -> Reply:
-        """Answer a conversation; with a JSON Schema, the answer obeys it."""
-        prompt = _turn(messages, sampling, schema)
+        """Answer a conversation; with a JSON Schema, the answer obeys it.
+
+        `safe` puts Mistral's safety prompt before the system prompt. A conversation that is too long raises PromptTooLong
+        (tokens and context, both); with `overflow="drop_oldest"` its oldest turns go instead, never the system prompt, and
+        the reply's `dropped_messages` says how many.
+        """
+        prompt = _turn(messages, sampling, schema, safe, overflow)
         return self.ask([prompt])[0]
 
     def stream(
-        self, messages: Sequence[Turn], *, sampling: Sampling | None = None, schema: Mapping[str, Any] | None = None
+        self,
+        messages: Sequence[Turn],
+        *,
+        sampling: Sampling | None = None,
+        schema: Mapping[str, Any] | None = None,
+        safe: bool = False,
+        overflow: Overflow = "error",
     ) -> Stream:
         """Answer a conversation piece by piece; closing the stream stops the answer."""
-        prompt = _turn(messages, sampling, schema)
+        prompt = _turn(messages, sampling, schema, safe, overflow)
         return self.follow(prompt)
 
     def complete(self, text: str, *, sampling: Sampling | None = None) -> Reply:
@@ -323,18 +340,30 @@ class Model:
         return told[0] if isinstance(text, str) else told
 
     async def achat(
-        self, messages: Sequence[Turn], *, sampling: Sampling | None = None, schema: Mapping[str, Any] | None = None
+        self,
+        messages: Sequence[Turn],
+        *,
+        sampling: Sampling | None = None,
+        schema: Mapping[str, Any] | None = None,
+        safe: bool = False,
+        overflow: Overflow = "error",
     ) -> Reply:
         """Answer as `chat` does; cancelling the task stops the decode."""
-        prompt = _turn(messages, sampling, schema)
+        prompt = _turn(messages, sampling, schema, safe, overflow)
         [reply] = await self.arun(_ask(prompt))
         return reply
 
     async def astream(
-        self, messages: Sequence[Turn], *, sampling: Sampling | None = None, schema: Mapping[str, Any] | None = None
+        self,
+        messages: Sequence[Turn],
+        *,
+        sampling: Sampling | None = None,
+        schema: Mapping[str, Any] | None = None,
+        safe: bool = False,
+        overflow: Overflow = "error",
     ) -> AsyncIterator[str]:
         """Answer as `stream` does; asked when the first piece is wanted."""
-        prompt = _turn(messages, sampling, schema)
+        prompt = _turn(messages, sampling, schema, safe, overflow)
         stream = Stream(await asyncio.to_thread(self._worker.session), worn(prompt, self._adapter))
         try:
             while (piece := await asyncio.to_thread(next, stream, None)) is not None:
@@ -509,9 +538,18 @@ def _ask(prompt: Prompt) -> Task[list[Reply]]:
     return replies
 
 
-def _turn(messages: Sequence[Turn], sampling: Sampling | None, schema: Mapping[str, Any] | None) -> Prompt:
+def _turn(
+    messages: Sequence[Turn],
+    sampling: Sampling | None,
+    schema: Mapping[str, Any] | None,
+    safe: bool,
+    overflow: Overflow,
+) -> Prompt:
     """The next turn of a conversation: somebody waits for it, so that it overtakes what runs in the background."""
-    return Prompt(messages=_messages(messages), sampling=sampling or Sampling(), schema=schema, priority=1)
+    said = guarded(_messages(messages)) if safe else _messages(messages)
+    if overflow not in get_args(Overflow):
+        raise UsageError(f"overflow is one of {', '.join(get_args(Overflow))}, not {overflow!r}.")
+    return Prompt(messages=said, sampling=sampling or Sampling(), schema=schema, overflow=overflow, priority=1)
 
 
 def _messages(turns: Sequence[Turn]) -> tuple[Message, ...]:

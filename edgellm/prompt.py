@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from edgellm.sampling import Sampling
 
 Role = Literal["system", "user", "assistant"]
+Overflow = Literal["error", "drop_oldest"]
 Finish = Literal["stop", "length", "cancelled"]
 T = TypeVar("T")
 
@@ -42,6 +43,7 @@ class Prompt:
     # NAME[:SCALE] of an adapter opened with the model, "none" for the base alone; without one, the default.
     adapter: str | None = None
     score: bool = False  # only measure how surprised the model is by `completion`: nothing is generated
+    overflow: Overflow = "error"  # what to do with a conversation that is too long
     count: bool = False  # only count the prompt's tokens: answered at once, whatever the context
     quotes: str | None = None  # with a schema: its free texts are verbatim pieces of this one
 
@@ -64,6 +66,8 @@ class Reply:
     said_chars: int | None = None
     nats: float = 0.0  # of a prompt that is scored: -log p of its `tokens` tokens, summed
     adapter: str = ""  # the adapter it was computed with: name, scale, and the beginning of its SHA-256
+    template: str = ""  # the chat template that wrote the prompt: where it came from, and its sha256
+    dropped_messages: int = 0  # the oldest messages, left out because the prompt allowed it
     context_tokens: int = 0  # what prompt and answer may have together; told by a reply that counts, 0 otherwise
 
     @property
@@ -85,3 +89,17 @@ class Event:
 
 Task: TypeAlias = Generator[list[Prompt], list[Reply], T]
 """A pure conversation: yields prompts (decoded together), is sent their replies, returns the result."""
+
+
+SAFETY = (
+    "Always assist with care, respect, and truth. Respond with utmost utility yet securely. "
+    "Avoid harmful, unethical, prejudiced, or negative content. Ensure replies promote fairness and positivity."
+)
+"""The system prompt that Mistral's `safe_prompt` adds (https://docs.mistral.ai/capabilities/guardrailing)."""
+
+
+def guarded(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Put the safety prompt first, before the system prompt where there is one."""
+    if messages and messages[0].role == "system":
+        return (Message("system", f"{SAFETY}\n\n{messages[0].content}"), *messages[1:])
+    return (Message("system", SAFETY), *messages)

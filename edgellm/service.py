@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from edgellm import engines, margins, states, template
+from edgellm import engines, history, margins, states, template
 from edgellm.adapter import resolve
 from edgellm.constraint import Grammar
 from edgellm.engines.base import Engine, Stopped, Worn
@@ -46,6 +46,7 @@ class Service:
         self._scorings: list[Scoring] = []
         self._grammars: dict[str, Grammar] = {}
         self._template: template.Template | None = None
+        self._notes: dict[int, tuple[str, int]] = {}  # what the reply to a prompt will tell: template, dropped messages
         # SentencePiece families begin an answer with a blank, which is not part of the answer.
         glued = b"".join(self._engine.vocab.pieces[token] for token in self._engine.vocab.encode("a")) == b" a"
         self._lead = " " if glued else ""
@@ -68,6 +69,7 @@ class Service:
             return None
         if prompt.keep is not None:
             return Event(id, reply=self._kept(prompt, Path(prompt.keep)))
+        prompt, dropped = self._shortened(prompt)
         self._refuse_hopeless(prompt)
         grammar = self._grammar(prompt)
         segments = self._segments(prompt)
@@ -90,13 +92,14 @@ class Service:
             adapter=adapter,
         )
         self._loop.add(sequence)
+        self._notes[id] = (self._template.receipt if prompt.messages and self._template else "", dropped)
         return None
 
     def step(self) -> list[Event]:
         """Compute one step for everyone."""
         if self._loop.idle and self._scorings:
             return self._score()
-        events = self._loop.step()
+        events = [self._noted(event) for event in self._loop.step()]
         if self._before and any(event.reply for event in events):
             margins.note(self._opening.margin_keys, self._opening.plan.devices, self._before, free_bytes())
             self._before = {}
@@ -108,7 +111,8 @@ class Service:
             if scoring.id == id:
                 self._scorings.remove(scoring)
                 return Event(id, reply=scoring.reply("cancelled"))
-        return self._loop.cancel(id)
+        event = self._loop.cancel(id)
+        return self._noted(event) if event else None
 
     def stop(self) -> None:
         """Abort the running step, from any thread."""
@@ -117,6 +121,29 @@ class Service:
     def close(self) -> None:
         """Free the model."""
         self._engine.close()
+
+    def _noted(self, event: Event) -> Event:
+        """Tell in a reply what was done to its prompt."""
+        if not (event.reply or event.error):
+            return event
+        receipt, dropped = self._notes.pop(event.id, ("", 0))
+        if event.reply is None:
+            return event
+        return replace(event, reply=replace(event.reply, template=receipt, dropped_messages=dropped))
+
+    def _shortened(self, prompt: Prompt) -> tuple[Prompt, int]:
+        """Drop the oldest turns of a conversation whose writer allows it, until a quarter is left for an answer."""
+        if prompt.overflow == "error" or not prompt.messages:
+            return prompt, 0
+        context = self._engine.context
+        room = context - min(prompt.sampling.max_tokens, context // 4)
+
+        def fits(messages: tuple[Message, ...]) -> bool:
+            least = sum(len(message.content.encode()) for message in messages) // self._longest
+            return least <= room and len(self._tokens(replace(prompt, messages=messages))) <= room
+
+        messages, dropped = history.shortened(prompt.messages, fits)
+        return replace(prompt, messages=messages), dropped
 
     def _counted(self, prompt: Prompt) -> Reply:
         tokens = len(self._tokens(prompt))

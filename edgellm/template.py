@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from edgellm import spelling
 from edgellm.errors import TemplateError, UsageError
+from edgellm.formats import FORMATS, KNOWN
 from edgellm.prompt import Message
 
 if TYPE_CHECKING:
@@ -53,16 +54,23 @@ class Vocab(Protocol):
 class Template:
     """A compiled chat template. Raises TemplateError when it cannot be compiled."""
 
-    def __init__(self, source: str, *, bos: str = "", eos: str = "", name: str = "this model") -> None:
+    def __init__(
+        self, source: str, *, bos: str = "", eos: str = "", name: str = "this model", origin: str = "given by a program"
+    ) -> None:
         from edgellm import sandbox
 
-        self.name = name
+        self.name, self.origin = name, origin
         self.sha256 = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
         self._tokens = {"bos_token": bos, "eos_token": eos}
         try:
             self._program = sandbox.Program(source)
         except sandbox.Broken as error:
             raise TemplateError(f"the chat template of {name} cannot be used: {error}.") from error
+
+    @property
+    def receipt(self) -> str:
+        """Which template this is, for whoever reads an answer later: where it came from, and its hash."""
+        return f"{self.origin}; sha256 {self.sha256}"
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> tuple[Segment, ...]:
         """Write a conversation the way the model was taught to read it.
@@ -253,111 +261,40 @@ def _words(run: Sequence[str], vocab: Vocab) -> list[int]:
 # Where templates come from.
 
 
-class _Format(NamedTuple):
-    source: str
-    bos: str
-    eos: str
-
-
-_NO_SYSTEM = "{% if m.role == 'system' %}{{ raise_exception('this format has no system role') }}{% endif %}"
-_ALTERNATE = (
-    "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
-    "{{ raise_exception('user and assistant must alternate') }}{% endif %}"
-)
-_EACH, _DONE = "{% for m in messages %}", "{% endfor %}"
-
-
-def _mistral(blank: str) -> str:
-    return (
-        "{{ bos_token }}{% set system = messages[0].content ~ '\n\n' if messages[0].role == 'system' else '' %}"
-        "{% for m in (messages[1:] if system else messages) %}" + _NO_SYSTEM + _ALTERNATE
-        + f"{{% if m.role == 'user' %}}{{{{ '[INST]{blank}' + (system if loop.last else '') + m.content + '[/INST]' }}}}"
-        f"{{% else %}}{{{{ '{blank}' + m.content + eos_token }}}}{{% endif %}}{{% endfor %}}"
-    )  # fmt: skip
-
-
-_FORMATS = {
-    # The format of mistralai/Mistral-7B-Instruct-v0.1 and -v0.2 and Mixtral-8x7B-Instruct-v0.1, by their model cards.
-    "mistral": _Format(
-        f"{{{{ bos_token }}}}{_EACH}{_NO_SYSTEM}{_ALTERNATE}"
-        "{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}"
-        "{% else %}{{ ' ' + m.content + eos_token + ' ' }}{% endif %}" + _DONE,
-        "<s>",
-        "</s>",
-    ),
-    # mistral-common, tokenizers v2 and v3 (Mistral-7B-Instruct-v0.3, Mixtral-8x22B): control tokens, and the system prompt
-    # in the last user turn.
-    "mistral-v3": _Format(_mistral(" "), "<s>", "</s>"),
-    # The same with the tekken tokenizer (Mistral-Nemo), which puts no blank anywhere.
-    "mistral-v3-tekken": _Format(_mistral(""), "<s>", "</s>"),
-    # upstage/SOLAR-10.7B-Instruct-v1.0, tokenizer_config.json and model card.
-    "solar": _Format(
-        "{{ bos_token }}" + _EACH + "{{ '### ' + (m.role | capitalize) + ':\n' + m.content + '\n\n' }}" + _DONE
-        + "{% if add_generation_prompt %}{{ '### Assistant:\n' }}{% endif %}",
-        "<s>",
-        "</s>",
-    ),
-    "chatml": _Format(
-        _EACH + "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}" + _DONE
-        + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
-        "",
-        "<|im_end|>",
-    ),
-    "llama-3": _Format(
-        "{{ bos_token }}" + _EACH
-        + "{{ '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + m.content | trim + '<|eot_id|>' }}" + _DONE
-        + "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
-        "<|begin_of_text|>",
-        "<|eot_id|>",
-    ),
-    "gemma": _Format(
-        "{{ bos_token }}" + _EACH + _NO_SYSTEM + _ALTERNATE
-        + "{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else m.role) + '\n' + m.content | trim }}"
-        + "{{ '<end_of_turn>\n' }}" + _DONE + "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",
-        "<bos>",
-        "<end_of_turn>",
-    ),
-    "zephyr": _Format(
-        _EACH + "{{ '<|' + m.role + '|>\n' + m.content + eos_token + '\n' }}" + _DONE
-        + "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}",
-        "<s>",
-        "</s>",
-    ),
-    "phi-3": _Format(
-        "{{ bos_token }}" + _EACH + "{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}" + _DONE
-        + "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}",
-        "<s>",
-        "<|end|>",
-    ),
-}  # fmt: skip
-
-
-def builtin(name: str) -> Template:
+def builtin(name: str, origin: str = "") -> Template:
     """Return a known-good template by the name of its format. Raises TemplateError listing the names."""
-    if name not in _FORMATS:
-        raise TemplateError(f"there is no chat template {name!r}: choose one of {', '.join(sorted(_FORMATS))}.")
-    source, bos, eos = _FORMATS[name]
-    return Template(source, bos=bos, eos=eos, name=f"the {name} format")
+    if name not in FORMATS:
+        raise TemplateError(f"there is no chat template {name!r}: choose one of {', '.join(sorted(FORMATS))}.")
+    source, bos, eos = FORMATS[name]
+    return Template(source, bos=bos, eos=eos, name=f"the {name} format", origin=origin or f"the {name} format")
 
 
 def for_model(metadata: Mapping[str, Any], hint: str | None = None, vocab: Vocab | None = None) -> Template:
     """Return the template embedded in a model file, else the one that the hint names.
 
-    The texts of the BOS and end tokens come from `vocab`, or from the file's token list where `metadata` has it. Raises
-    TemplateError when there is neither template nor hint: nothing is guessed.
+    A published template that is known to be faulty is replaced by the format it stands for; `origin` says so. The texts of
+    the BOS and end tokens come from `vocab`, or from the file's token list where `metadata` has it. Raises TemplateError
+    when there is neither template nor hint: nothing is guessed.
     """
     name = str(metadata.get("general.name") or "this model")[:80]
     source = metadata.get("tokenizer.chat_template")
     if not isinstance(source, str) or not source.strip():
         if hint:
-            return builtin(hint)
+            return builtin(hint, f"the {hint} format, named for this file")
         raise TemplateError(
-            f"the file of {name} has no chat template: name its format with --template, one of {', '.join(sorted(_FORMATS))}."
+            f"the file of {name} has no chat template: name its format with --template, one of {', '.join(sorted(FORMATS))}."
+        )
+    known = KNOWN.get(hashlib.sha256(source.strip().encode("utf-8", "surrogatepass")).hexdigest())
+    if known and known.replacement:
+        return builtin(
+            known.replacement,
+            f"the {known.replacement} format in place of the file's own ({known.name}: {known.fault})",
         )
     bos, eos = (_token_text(metadata, f"tokenizer.ggml.{kind}_token_id", vocab) for kind in ("bos", "eos"))
     if eos is None and "eos_token" in source:
         raise TemplateError(f"the chat template of {name} writes its end token, which the file does not name.")
-    return Template(source, bos=bos or "", eos=eos or "", name=name)
+    origin = f"the file's own, known as {known.name}" if known else "the file's own, unknown to edgellm"
+    return Template(source, bos=bos or "", eos=eos or "", name=name, origin=origin)
 
 
 def _token_text(metadata: Mapping[str, Any], key: str, vocab: Vocab | None) -> str | None:

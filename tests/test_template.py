@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from edgellm import template
 from edgellm.errors import TemplateError, UsageError
+from edgellm.formats import FORMATS, KNOWN
 from edgellm.prompt import Message
 from edgellm.template import Segment, Template, builtin, encode, for_model
 
@@ -180,7 +180,7 @@ def test_any_content_comes_out_as_transformers_renders_it(texts: list[str], fami
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), st.integers()), min_size=1, max_size=6),
-    st.sampled_from([*sorted(OFFICIAL), *(f"built-in {name}" for name in sorted(template._FORMATS))]),
+    st.sampled_from([*sorted(OFFICIAL), *(f"built-in {name}" for name in sorted(FORMATS))]),
 )
 def test_no_message_is_ever_lost(turns: list[tuple[Any, int]], family: str) -> None:
     conversation = [Message(role, f"message {index}: {number}.") for index, (role, number) in enumerate(turns)]
@@ -463,7 +463,7 @@ def test_no_content_ever_becomes_a_control_token(segments: list[Segment]) -> Non
 def test_an_embedded_template_comes_first_and_gets_the_texts_of_its_tokens() -> None:
     metadata = {
         "general.name": "Mistral",
-        "tokenizer.chat_template": MISTRAL,
+        "tokenizer.chat_template": MISTRAL + "{# mine #}",
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
         "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>"],
@@ -507,4 +507,35 @@ def test_an_embedded_template_that_is_broken_is_never_replaced_quietly() -> None
 )
 def test_an_end_token_that_nobody_knows_is_not_left_out(metadata: dict[str, Any]) -> None:
     with pytest.raises(TemplateError, match="end token"):
-        for_model({**metadata, "tokenizer.chat_template": MISTRAL}, None)
+        for_model({**metadata, "tokenizer.chat_template": MISTRAL + "{# mine #}"}, None)
+
+
+@pytest.mark.parametrize(
+    ("source", "origin"),
+    [
+        (MISTRAL, "the mistral format in place of the file's own (Mistral's of 2023: it glues an answer"),
+        (OFFICIAL["solar"], "the solar format in place of the file's own (SOLAR's: it glues an answer"),
+        (OFFICIAL["llama-3"], "the file's own, known as Llama 3's"),
+        (OFFICIAL["gemma-2"] + "\n", "the file's own, known as Gemma's"),
+        (OFFICIAL["chatml"] + "{# changed #}", "the file's own, unknown to edgellm"),
+        ("", "the zephyr format, named for this file"),
+    ],
+)
+def test_a_receipt_names_the_template_and_its_hash(source: str, origin: str) -> None:
+    metadata = {"tokenizer.ggml.eos_token_id": 2, "tokenizer.ggml.tokens": ["a", "b", "</s>"]}
+    found = for_model({**metadata, "tokenizer.chat_template": source}, "zephyr")
+    assert found.receipt.startswith(origin)
+    assert found.receipt.endswith(f"; sha256 {found.sha256}")
+
+
+def test_a_replaced_template_says_the_same_without_its_fault() -> None:
+    conversation = [user("u"), assistant("a"), user("v")]
+    tokens = {"tokenizer.ggml.eos_token_id": 2, "tokenizer.ggml.tokens": ["a", "b", "</s>"]}
+    found = for_model({**tokens, "tokenizer.chat_template": MISTRAL})
+    assert text_of(found.render(conversation)) == "<s>[INST] u [/INST] a</s> [INST] v [/INST]"
+    assert "u [/INST]a</s> [INST]" in official(MISTRAL, conversation)  # what it stands for
+
+
+def test_the_known_templates_are_replaced_by_formats_that_exist() -> None:
+    assert {one.replacement for one in KNOWN.values()} <= {"", *FORMATS}
+    assert all(len(digest) == 64 for digest in KNOWN)

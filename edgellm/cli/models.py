@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.errors import DoesNotFit, UsageError
+from edgellm.errors import DoesNotFit, TemplateError, UsageError
 
 if TYPE_CHECKING:
     from edgellm.catalog import Entry
@@ -251,13 +251,24 @@ def _facts(found: Source, header: Header) -> dict[str, Any]:
         "sliding_window": header.sliding_window,
         "context_length": header.context_length,
         "vocabulary": header.vocab_size,
-        "chat_template": "in the file" if header.chat_template else (entry.template if entry else None) or "none",
+        **_template(header, entry.template if entry else None),
         "license": entry.license if entry else header.metadata.get("general.license"),
         "license_url": entry.license_url if entry else None,
         "repository": f"{found.repo}@{found.revision}" if found.repo else None,
         "path": found.here[0] if found.here else None,
         "notes": entry.notes if entry else None,
     }
+
+
+def _template(header: Header, hint: str | None) -> dict[str, str | None]:
+    """Which chat template a model would be asked with, or what is wrong with it."""
+    from edgellm import template
+
+    try:
+        found = template.for_model(header.metadata, hint)
+    except TemplateError as error:
+        return {"chat_template": str(error), "template_sha256": None}
+    return {"chat_template": found.origin, "template_sha256": found.sha256}
 
 
 def _plain(value: Any) -> str:

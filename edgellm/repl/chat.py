@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgellm import states
 from edgellm.errors import EdgeError, EngineCrashed, PromptTooLong, UsageError
-from edgellm.prompt import Message, Prompt, Reply, Task
+from edgellm.prompt import SAFETY, Message, Prompt, Reply, Task
 from edgellm.repl.introduce import introduce
 from edgellm.repl.loading import Brake, Loading, Opener
 from edgellm.repl.memory import Memory
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from edgellm.drive import Stream
     from edgellm.model import Model
 
-# https://docs.mistral.ai/capabilities/guardrailing: the system prompt that `safe_prompt` adds.
-SAFE = (
-    "Always assist with care, respect, and truth. Respond with utmost utility yet securely. Avoid harmful, unethical, "
-    "prejudiced, or negative content. Ensure replies promote fairness and positivity."
-)
 OVERFLOW = ("stop", "drop-oldest", "summarize-oldest")
 _FULL = 0.8  # of the context, from which on every answer says so
 _LONG = 200  # tokens of a question, whose reading may take a while
@@ -117,7 +112,7 @@ class Chat:
         return self.model.plan.context
 
     def _instructions(self) -> str:
-        return "\n\n".join(filter(None, (SAFE if self.safe else None, self.transcript.system)))
+        return "\n\n".join(filter(None, (SAFETY if self.safe else None, self.transcript.system)))
 
     def send(self, text: str, *, instead: int = 0) -> None:
         """Ask something, with the attached files, and show the answer; it may replace the last turns."""
