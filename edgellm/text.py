@@ -6,8 +6,10 @@ Also the one place that makes somebody else's text safe for a terminal. Knows no
 from __future__ import annotations
 
 import codecs
+import itertools
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 
 # C0 but tab and newline, DEL, C1 (a terminal may take U+009B for ESC [), what turns text around, lone surrogates.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -94,3 +96,40 @@ def _visible(found: re.Match[str]) -> str:
     if code == 0x0D:
         return ""
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def wrapped(pieces: Iterable[str], width: int) -> Iterator[str]:
+    """Break a stream of text into lines of at most `width` columns, at blanks; the same however it is cut.
+
+    Line ends of the text stay. A word that is longer than a line keeps one for itself.
+    """
+    column, word, blanks = 0, "", ""
+    for character in itertools.chain.from_iterable(pieces):
+        if not character.isspace() or character in "\u00a0\u202f":
+            word += character
+            continue
+        shown, column = _placed(blanks, word, column, width)
+        yield shown
+        blanks = character if word else blanks + character
+        word = ""
+        if character == "\n":
+            yield "\n"
+            column, blanks = 0, ""
+    yield _placed(blanks, word, column, width)[0]
+
+
+def _placed(blanks: str, word: str, column: int, width: int) -> tuple[str, int]:
+    """Put a word behind the blanks before it, or onto a new line; returns what to write and the column then."""
+    if not word:
+        return "", column
+    size = columns(word)
+    if column and column + columns(blanks) + size > width:
+        return f"\n{word}", size
+    return f"{blanks}{word}", column + columns(blanks) + size
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal a text takes: wide letters take two, combining ones none."""
+    return sum(
+        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text
+    )

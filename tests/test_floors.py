@@ -130,7 +130,7 @@ ENTRANCES = {
     "transformers": {"finetune"},
     "tokenizers": {"finetune"},
     "peft": {"finetune"},
-    "matplotlib": {"finetune"},
+    "matplotlib": {"finetune", "evaluation"},
 }
 """The rooms through which a third-party library may enter."""
 

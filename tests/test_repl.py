@@ -449,7 +449,9 @@ def test_without_history_nothing_is_written(sit: Callable[..., Sitting], private
 def test_the_system_prompt_and_the_safety_prompt_are_sent(
     sit: Callable[..., Sitting], script: Callable[..., None]
 ) -> None:
-    script(rules=[{"when": f"{SAFETY}\n\nSay Moin.", "say": "safe"}, {"when": "Say Moin.", "say": "Moin"}], otherwise="?")
+    script(
+        rules=[{"when": f"{SAFETY}\n\nSay Moin.", "say": "safe"}, {"when": "Say Moin.", "say": "Moin"}], otherwise="?"
+    )
     assert sit("hi\n", system="Say Moin.", history=False).out == "Moin\n"
     assert sit("hi\n", system="Say Moin.", safe=True, history=False).out == "safe\n"
     assert sit("hi\n/system Say Moin.\nhi\n/system -\n/undo 2\nhi\n", history=False).out == "?\nMoin\n?\n"

@@ -18,7 +18,7 @@ from edgellm.errors import EdgeError, UsageError
 VERBS = {
     "demo": "tasks",
     "chat": "chat",
-    "run": "tasks",
+    "run": "run",
     "translate": "texts",
     "summarize": "texts",
     "extract": "tasks",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgellm.cli.options import model_options, opened, sampling_options
+from edgellm.cli.passkey import passkey
 from edgellm.cli.tasks import read_schema
 from edgellm.errors import UsageError
 from edgellm.sampling import Sampling
@@ -127,6 +128,9 @@ def chat(data: Path | None, system: str | None, sampling: Sampling, **rest: Any)
     if data is None:
         raise UsageError("eval chat needs --data: there are no questions of ours for it.")
     _one("chat", data, rest, sampling, {}, system=system)
+
+
+evaluate.add_command(passkey)
 
 
 def _one(

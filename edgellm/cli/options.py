@@ -57,8 +57,11 @@ def _flag(one: dataclasses.Field[Any], default: Any) -> Callable[[Any], Any]:
     )
 
 
-def model_options(command: F) -> F:
-    """Add -m and how to load; the command gets them as keyword arguments for `opened`."""
+_context = click.option("--context", type=click.IntRange(1), help="Tokens of prompt and answer together.")
+
+
+def model_options(command: F, *, context: bool = True) -> F:
+    """Add -m and how to load, with or without --context; the command gets them as keyword arguments for `opened`."""
     for option in reversed(
         (
             click.option("-m", "--model", help="Catalogue name, user/repo[:QUANT][@revision], or path to a .gguf."),
@@ -70,7 +73,7 @@ def model_options(command: F) -> F:
                 help="ctransformers is a legacy; scripted is for tests.",
             ),
             click.option("--gpu-layers", default="auto", show_default=True, help="auto, all, or a number."),
-            click.option("--context", type=click.IntRange(1), help="Tokens of prompt and answer together."),
+            *([_context] if context else []),
             click.option("--threads", type=click.IntRange(1), help="CPU threads."),
             click.option("--template", help="Chat format, for files that carry none: mistral, solar, chatml, ..."),
             click.option("--adapter", metavar="FILE[:SCALE]", help="A LoRA beside the model: edgellm adapter convert."),

@@ -1,4 +1,4 @@
-"""The verbs that answer: run, extract, and the demo that shows all tasks on the embedded model."""
+"""The verbs `extract`, and `demo`, which shows all tasks on the embedded model."""
 
 from __future__ import annotations
 
@@ -23,34 +23,6 @@ if TYPE_CHECKING:
 _json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object with the model and the time."
 )
-
-
-@click.command()
-@click.argument("prompt")
-@click.option("-s", "--system", help="A system prompt.")
-@_json_option
-@sampling_options(Sampling())
-@model_options
-def run(prompt: str, system: str | None, as_json: bool, sampling: Sampling, **load: Any) -> None:
-    """Answer one PROMPT; what is piped in is appended to it."""
-    from edgellm.drive import Stream
-
-    piped = "" if sys.stdin is None or sys.stdin.isatty() else given_text("-", None)
-    question = f"{prompt}\n\n{piped}".strip()
-    if not question:
-        raise EmptyText("the prompt is empty.")
-    turns = [{"role": "system", "content": system}] if system else []
-    with opened(**load) as model:
-        stream: Stream = model.stream([*turns, {"role": "user", "content": question}], sampling=sampling)
-        with stream:
-            if as_json:
-                _answer(stream.reply.text, True, model, stream.reply.total_s)
-            else:
-                _show(stream)
-        if stream.reply.finish == "length":
-            click.echo(
-                f"The answer was cut after {stream.reply.tokens} tokens: raise --max-tokens or --context.", err=True
-            )
 
 
 @click.command()
@@ -134,17 +106,6 @@ def _answer(result: Any, as_json: bool, model: Model, seconds: float) -> None:
         result = {"model": model.name, "result": result, "seconds": round(seconds, 3)}
     line = result if isinstance(result, str) else extraction.dump(result)
     click.echo(plain(line) if sys.stdout.isatty() else line)
-
-
-def _show(pieces: Any) -> None:
-    """Write pieces as they come; a terminal gets no control characters, a pipe gets every byte."""
-    from edgellm.text import plain
-
-    safe = plain if sys.stdout.isatty() else str
-    for piece in pieces:
-        sys.stdout.write(safe(piece))
-        sys.stdout.flush()
-    sys.stdout.write("\n")
 
 
 def read_schema(path: Path | None) -> Any:
