@@ -120,29 +120,29 @@ def test_markdown_keeps_everything_else(newline: str) -> None:
 
 
 def test_a_changed_structure_is_told() -> None:
-    assert markup.changes("# a\n\nb", "# c\n\nd") == []
-    assert "heading" in markup.changes("# a\n\nb", "a\n\nb")[0]
-    assert "link https://example.org" in markup.changes("[a](https://example.org)", "a")[0]
-    assert "2 pieces became 4" in markup.changes("a", "a\n\nb")[0]
+    assert markup.changes("# a\n\nb", "# c\n\nd") is None
+    assert "heading" in (markup.changes("# a\n\nb", "a\n\nb") or "")
+    assert "link https://example.org" in (markup.changes("[a](https://example.org)", "a") or "")
+    assert "2 pieces became 4" in (markup.changes("a", "a\n\nb") or "")
 
 
 @pytest.mark.parametrize("answer", ["# one", "- one", "1. one", "> one", "+ one", "| one"])
 def test_an_answer_makes_no_block_of_its_own(answer: str) -> None:
     found = markup.blocks("A paragraph.\n")
-    assert markup.changes("A paragraph.\n", found.fill([answer])) == []
+    assert markup.changes("A paragraph.\n", found.fill([answer])) is None
 
 
 def test_a_bar_in_a_cell_does_not_end_it() -> None:
     text = "| a | b |\n|---|---|\n| c | d |\n"
     found = markup.blocks(text)
-    assert markup.changes(text, found.fill(["x|y"] * 4)) == []
+    assert markup.changes(text, found.fill(["x|y"] * 4)) is None
 
 
 @given(st.text(st.sampled_from(list("ab *_`#>-1.|\n[]()\\!<")), max_size=80))
 def test_any_markdown_keeps_what_is_not_words(text: str) -> None:
     found = markup.blocks(text)
     whole = found.fill(texts(found))
-    assert "".join(whole.split()) == "".join(text.split()) or markup.changes(text, whole) == [] or "\\" in whole
+    assert "".join(whole.split()) == "".join(text.split()) or markup.changes(text, whole) is None or "\\" in whole
 
 
 def test_subtitles_are_one_unit_a_cue_or_a_speaker() -> None:

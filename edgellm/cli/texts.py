@@ -35,6 +35,8 @@ class Told(Protocol):
     def text(self) -> str: ...
     @property
     def warnings(self) -> tuple[str, ...]: ...
+    @property
+    def parts(self) -> int: ...
     def facts(self) -> dict[str, Any]: ...
 
 
@@ -110,6 +112,8 @@ class _Target:
         self.output, self._as_json = output, as_json
         if output and output.is_dir():
             raise UsageError(f"{output} is a folder: name a file.")
+        if output and not output.parent.is_dir():
+            raise UsageError(f"there is no folder {output.parent} to write {output.name} into.")
         if file and output and output.exists() and file.exists() and output.samefile(file):
             raise UsageError(f"{output} is what is read: name another file.")
 
@@ -131,6 +135,8 @@ def _perform(verb: str, text: str, task: Callable[[str], Task[Any]], target: _Ta
         start = time.monotonic()
         told: Told = model.bound(verb).run(_watched(task(text)))
         seconds = round(time.monotonic() - start, 3)
+    if told.parts > 1:
+        click.echo(f"It was read in {told.parts:,} parts.", err=True)
     _warn(told.warnings)
     ended = told.text + ("\n" if target.output and text.endswith("\n") and not told.text.endswith("\n") else "")
     target.write(ended, {"model": model.name, "result": told.text, "seconds": seconds, "report": told.facts()})

@@ -12,7 +12,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["code", "url", "email", "tag", "placeholder", "entity", "number", "line", "sentence", "term"]
+Kind: TypeAlias = Literal[
+    "code", "url", "email", "tag", "placeholder", "entity", "number", "line", "sentence", "structure", "term"
+]
 
 # Quotes, brackets and the punctuation of other scripts end an address; one pair of parentheses may stand inside.
 _URL_END = r"\s<>\"'`{}|\\^\[\]«»“”‘’、。，！？；：（）「」『』"
@@ -63,6 +65,8 @@ class Loss:
     def __str__(self) -> str:
         if self.kind in ("line", "sentence"):
             return f"it has {self.found} {self.kind}s, not {self.wanted}"
+        if self.kind == "structure":
+            return f"its structure is another: {self.text}"
         name = f"{self.kind} {self.text}"
         if not self.wanted:
             return f"{name} was added"

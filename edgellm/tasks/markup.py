@@ -36,15 +36,15 @@ def blocks(text: str) -> Layout:
     return Layout(tuple(units), text[at:], tuple(source.skipped), markup=True)
 
 
-def changes(source: str, answer: str) -> list[str]:
-    """What of the structure is not the same, the first difference first; [] when all is."""
+def changes(source: str, answer: str) -> str | None:
+    """The first thing of the structure that is not the same; None when all is."""
     before, after = (list(_outline(text)) for text in (source, answer))
     for one, other in zip(before, after, strict=False):
         if one != other:
-            return [f"the Markdown structure changed: {one} became {other}"]
+            return f"{one} became {other}"
     if len(before) != len(after):
-        return [f"the Markdown structure changed: {len(before)} pieces became {len(after)}"]
-    return []
+        return f"{len(before)} pieces became {len(after)}"
+    return None
 
 
 @dataclass(slots=True)

@@ -75,6 +75,11 @@ class Summary:
     notes: tuple[str, ...] = ()
 
     @property
+    def parts(self) -> int:
+        """The same as `chunks`, as translations call them."""
+        return self.chunks
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What the reader of the summary must know, one sentence each."""
         return (*((self.miss,) if self.miss else ()), *self.notes)

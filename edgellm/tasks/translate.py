@@ -132,13 +132,14 @@ def translated(
     parts = yield from together([work.said(*pair) for pair in zip(groups, before, strict=False)])
     units = tuple(unit for group in groups for unit in group)
     whole = replace(found, units=units).fill([line for part in parts for line in part.lines])
+    changed = markup.changes(text, whole) if options.format == "markdown" else None
     told = Translation(
         text=whole.strip() if options.format == "text" else whole,
         kept=sum(part.kept for part in parts),
-        lost=tuple(loss for part in parts for loss in part.lost),
+        lost=(*(loss for part in parts for loss in part.lost), *((Loss("structure", changed),) if changed else ())),
         parts=len(parts),
         retries=sum(part.retries for part in parts),
-        notes=(*found.skipped, *(markup.changes(text, whole) if options.format == "markdown" else ())),
+        notes=found.skipped,
     )
     return _complete(told) if options.strict else told
 
