@@ -7,19 +7,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from edgellm.errors import PromptTooLong
 from edgellm.prompt import Prompt, Reply, Task
 from edgellm.tasks.sentences import split
 
 # What fits every context without being counted: no tokenizer makes more tokens than there are bytes.
-SURE_BYTES = 600
+SURE_BYTES = 200
+# Counting megabytes at once would keep others waiting, and no context holds so much.
+COUNTED_BYTES = 2 << 20
 
 
 def sizes(texts: Sequence[str]) -> Task[list[int]]:
     """Ask how many tokens each text has."""
     replies = yield [Prompt(completion=text, count=True) for text in texts]
     return [reply.prompt_tokens for reply in replies]
+
+
+def counted(question: Prompt) -> Task[Reply]:
+    """Ask how many tokens a prompt has, and the context."""
+    [reply] = yield [replace(question, count=True)]
+    return reply
 
 
 def refuse_hopeless(question: Reply) -> None:

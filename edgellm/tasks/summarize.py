@@ -14,12 +14,10 @@ from edgellm.errors import EmptyText, InvalidOutput, TruncatedOutput, UsageError
 from edgellm.prompt import Message, Prompt, Reply, Task
 from edgellm.sampling import Sampling
 from edgellm.tasks import sentences as counting
-from edgellm.tasks.chunks import SURE_BYTES, cut, halves, refuse_hopeless
+from edgellm.tasks.chunks import COUNTED_BYTES, SURE_BYTES, counted, cut, halves, refuse_hopeless
 
 GREEDY = Sampling(temperature=0.0)
 
-# Counting megabytes at once would keep others waiting; no context holds so much.
-_COUNTED_BYTES = 2 << 20
 # Rounds of summarizing summaries: each makes the text several times shorter, or gives up.
 _ROUNDS = 12
 _WORDS_A_SENTENCE = 15  # to ask parts for sentences where words are wanted
@@ -163,15 +161,13 @@ class _Work:
         size = len(text.encode("utf-8", "replace"))
         if size <= SURE_BYTES:
             return [text]
-        empty = replace(self._ask(""), count=True)
-        if size <= _COUNTED_BYTES:
-            [overhead, whole] = yield [empty, replace(self._ask(text), count=True)]
+        if size <= COUNTED_BYTES:
+            whole = yield from counted(self._ask(text))
             if whole.prompt_tokens + self._room(whole.context_tokens) <= whole.context_tokens:
                 return [text]
-        else:
-            [overhead] = yield [empty]
-        context = overhead.context_tokens
+        overhead = yield from counted(self._ask(""))
         refuse_hopeless(overhead)
+        context = overhead.context_tokens
         limit = max(16, context - overhead.prompt_tokens - self._room(context))
         parts = yield from cut(text, limit)
         return (yield from self._fitting(parts, context))

@@ -15,7 +15,7 @@ from edgellm.prompt import Message, Prompt, Reply, Task
 from edgellm.sampling import Sampling
 from edgellm.tasks import glossary as terms
 from edgellm.tasks import layout, markup, sentences, subtitles
-from edgellm.tasks.chunks import SURE_BYTES, cut, halves, packed, refuse_hopeless, sizes
+from edgellm.tasks.chunks import COUNTED_BYTES, SURE_BYTES, counted, cut, halves, packed, refuse_hopeless, sizes
 from edgellm.tasks.keep import Loss, losses, spans
 from edgellm.tasks.languages import SPACELESS, language
 from edgellm.tasks.layout import Layout, Unit, joined
@@ -176,17 +176,22 @@ class _Work:
 
     def plan(self, units: Sequence[Unit]) -> Task[list[Sequence[Unit]]]:
         """Put units into groups that have room for their answer; units that have none alone are cut."""
-        text = joined(units)
-        if len(text.encode("utf-8", "replace")) <= SURE_BYTES:
+        size = len(joined(units).encode("utf-8", "replace"))
+        if size <= SURE_BYTES:
             return [units]
-        empty, whole = yield [replace(self._ask([Unit("")]), count=True), replace(self._ask(units), count=True)]
-        overhead, context = empty.prompt_tokens, whole.context_tokens
+        if size <= COUNTED_BYTES and len(units) <= _MOST_LINES:
+            whole = yield from counted(self._ask(units))
+            if whole.prompt_tokens <= self._limit(whole.context_tokens):
+                return [units]
+        empty = yield from counted(self._ask([Unit("")]))
         refuse_hopeless(empty)
-        limit = max(16, min(self.sampling.max_tokens // _ROOM, (context - overhead) // (1 + _ROOM)))
-        if whole.prompt_tokens - overhead <= limit and len(units) <= _MOST_LINES:
-            return [units]
+        limit = max(16, self._limit(empty.context_tokens - empty.prompt_tokens))
         groups = yield from self._groups(units, limit)
-        return (yield from self._fitting(groups, context))
+        return (yield from self._fitting(groups, empty.context_tokens))
+
+    def _limit(self, room: int) -> int:
+        """Tokens that a text may have, so that its answer has room too."""
+        return min(self.sampling.max_tokens // _ROOM, room // (1 + _ROOM))
 
     def _groups(self, units: Sequence[Unit], limit: int) -> Task[list[Sequence[Unit]]]:
         counts = yield from sizes([unit.text for unit in units])
