@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import ggufs
 import pytest
 from hypothesis import given as supposing
 from hypothesis import strategies as st
@@ -19,6 +22,8 @@ from edgellm.errors import InvalidOutput, PromptTooLong, TruncatedOutput, UsageE
 from edgellm.prompt import Prompt, Reply
 from edgellm.sampling import Sampling
 from edgellm.tasks import glossary
+from edgellm.tasks.summarize import Options as Length
+from edgellm.tasks.summarize import summarized
 from edgellm.tasks.translate import Options, Translation, ask, translated
 
 SMALL = Sampling(temperature=0, max_tokens=200)
@@ -105,6 +110,27 @@ def test_a_raving_model_is_not_asked_again_and_again() -> None:
     with pytest.raises(TruncatedOutput):
         run("One. Two. Three.", rave)
     assert len(asked) == 1
+
+
+def test_a_sentence_that_makes_a_model_rave_does_not_cost_a_long_text() -> None:
+    text = " ".join(f"Sentence number {n} is here." for n in range(60))
+
+    def raves_at(*bad: int) -> Callable[[Prompt], Any]:
+        def answer(prompt: Prompt) -> Any:
+            if any(f"number {n} is" in given(prompt) for n in bad):
+                return Reply(text="la " * 900, finish="length", prompt_tokens=100, tokens=900)
+            return loud(prompt)
+
+        return answer
+
+    found = run(text, raves_at(7))
+    assert found.warnings == ("it was not translated: Sentence number 7 is here.",)
+    assert found.text.count("is here.") == 1
+    assert found.text.count("is héré.") == 59
+    with pytest.raises(TruncatedOutput):
+        run(text, raves_at(*range(20)))
+    with pytest.raises(InvalidOutput):
+        run(text, raves_at(7), strict=True)
 
 
 @pytest.mark.parametrize("context", [512, 4096])
@@ -275,6 +301,23 @@ def test_a_model_that_obeys_the_second_time_loses_nothing(script: Any) -> None:
     )
     with edgellm.load("demo", engine="scripted", in_process=True) as model:
         assert model.translate(["Hello {name}!"] * 5, "fr", strict=True) == ["Salut {name} !"] * 5
+
+
+def test_random_weights_end_in_a_report_or_in_words(tmp_path: Path) -> None:
+    ggufs.write_model(tmp_path / "random.gguf")
+    text = "Hello {name}. It costs 3.5.\n\nSee `x`.\n"
+    with edgellm.load(tmp_path / "random.gguf", template="chatml", context=512) as model:
+        for seed in range(30):
+            how = Sampling(temperature=5, top_k=0, top_p=1, min_p=0, seed=seed, max_tokens=40, stop=("a", "e"))
+            with contextlib.suppress(TruncatedOutput):
+                told = model.translated(text, "fr", sampling=how, format="markdown" if seed % 2 else "text")
+                kept = set(re.findall(r"\{name\}|`x`", told.text))
+                assert {loss.text for loss in told.lost} >= {"{name}", "`x`"} - kept
+        for length in (Length(sentences=2), Length(words=9)):
+            with contextlib.suppress(TruncatedOutput, InvalidOutput):
+                how = Sampling(temperature=5, max_tokens=40, seed=1, stop=("a",))
+                short = model.run(summarized("Hello there. " * 60, sampling=how, options=length))
+                assert short.miss == length.miss(short.text)
 
 
 def test_the_embedded_model_keeps_lines_and_structure() -> None:

@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal[
-    "code", "url", "email", "tag", "placeholder", "entity", "number", "line", "sentence", "structure", "term"
+    "code",
+    "url",
+    "email",
+    "tag",
+    "placeholder",
+    "entity",
+    "number",
+    "line",
+    "sentence",
+    "structure",
+    "term",
+    "translation",
 ]
 
 # Quotes, brackets and the punctuation of other scripts end an address; one pair of parentheses may stand inside.
@@ -67,6 +78,8 @@ class Loss:
             return f"it has {self.found} {self.kind}s, not {self.wanted}"
         if self.kind == "structure":
             return f"its structure is another: {self.text}"
+        if self.kind == "translation":
+            return f"it was not translated: {self.text[:60]}{'...' * (len(self.text) > 60)}"
         name = f"{self.kind} {self.text}"
         if not self.wanted:
             return f"{name} was added"

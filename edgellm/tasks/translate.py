@@ -36,6 +36,9 @@ READERS: dict[Format, Callable[[str], Layout]] = {
 _ROOM = 2
 # An answer that ends for want of room although it is so many times longer than all it was asked is out of its mind.
 _RAVING = 3
+# Sentences of a long text that may stay as they are, and be reported: hours of work are not lost over one. With more of
+# them, it is the model.
+_MOST_GAPS = 5
 _MOST_LINES = 24  # in one prompt: with more, models lose count
 _CONTEXT_CHARS = 240  # of the text before a part, which is shown with it
 _COUNTS = ("line", "sentence")
@@ -117,8 +120,8 @@ def translated(
     """Translate one text of any length, and tell what was kept and what was lost.
 
     Plain text comes back without blanks at its ends, the other formats as they were. Raises EmptyText, UsageError
-    (unknown language or format), PromptTooLong, TruncatedOutput when one sentence was not finished, and InvalidOutput
-    when something is lost and the options are strict.
+    (unknown language or format), PromptTooLong, TruncatedOutput when a sentence was not finished (of a long text: more
+    than a few, which else stay as they are), and InvalidOutput when something is lost and the options are strict.
     """
     if not text.strip():
         raise EmptyText("there is no text to translate.")
@@ -129,6 +132,7 @@ def translated(
         return Translation(text=text, kept=0, parts=0, notes=("there is nothing to translate in it",))
     groups = yield from work.plan(found.units)
     before = ["", *(_tail(group) for group in groups)]
+    work = replace(work, gaps=[] if len(groups) > 1 else None)
     parts = yield from together([work.said(*pair) for pair in zip(groups, before, strict=False)])
     units = tuple(unit for group in groups for unit in group)
     whole = replace(found, units=units).fill([line for part in parts for line in part.lines])
@@ -171,6 +175,7 @@ class _Work:
     source: str | None
     sampling: Sampling
     options: Options
+    gaps: list[str] | None = None  # what could not be translated of a long text; of a short one that is an error
 
     # Planning: which units are asked about together.
 
@@ -272,11 +277,16 @@ class _Work:
 
     def _smaller(self, units: Sequence[Unit], reply: Reply) -> Task[_Part]:
         """Translate two halves, where there was too little room for the whole."""
-        if reply.tokens >= _RAVING * reply.prompt_tokens or not _divisible(units):
+        raving = reply.tokens >= _RAVING * reply.prompt_tokens
+        if _divisible(units) and not (raving and self.gaps is None):
+            return (yield from self._several(units, _apart(units) if raving else _halved(units)))
+        text = joined(units)
+        if self.gaps is None or len(self.gaps) >= _MOST_GAPS:
             raise TruncatedOutput(
                 f"the translation was cut after {reply.tokens} tokens: raise --max-tokens or --context.", reply.text
             )
-        return (yield from self._several(units, _halved(units)))
+        self.gaps.append(text)
+        return _Part([unit.text for unit in units], lost=(Loss("translation", text),))
 
     def _several(self, units: Sequence[Unit], groups: Sequence[Sequence[Unit]]) -> Task[_Part]:
         """Translate units in smaller groups, one prompt for each."""
