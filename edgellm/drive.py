@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, get_args
 
 from edgellm.errors import EdgeError, EngineCrashed, EngineFailed, UsageError
 from edgellm.prompt import Prompt, Reply, Role, Task
-from edgellm.worker import Session
+from edgellm.session import Session
 
 T = TypeVar("T")
 

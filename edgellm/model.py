@@ -21,6 +21,7 @@ from edgellm import adapter as loras
 from edgellm import engines, forecast, gguf, hardware, margins, source, tune
 from edgellm.drive import Drive, Stream, dressed, worn
 from edgellm.errors import EmptyText, UsageError
+from edgellm.here import Here
 from edgellm.opening import Opening
 from edgellm.plan import Plan, Wish, fit
 from edgellm.prompt import Message, Overflow, Prompt, Reply, Task, guarded
@@ -31,7 +32,7 @@ from edgellm.tasks import summarize as summaries
 from edgellm.tasks import translate as translation
 from edgellm.tasks.evidence import Extracted
 from edgellm.tasks.shape import Shape
-from edgellm.worker import Here, Worker
+from edgellm.worker import Worker
 
 T = TypeVar("T")
 Turn = Message | Mapping[str, str]

@@ -285,3 +285,15 @@ def _begun(segments: tuple[template.Segment, ...]) -> str:
     """Return what the prompt has begun of the answer: some templates open the model's thoughts, which it then closes."""
     last = segments[-1] if segments else template.Segment("", content=True)
     return f"{_THOUGHTS}\n" if not last.content and last.text.rstrip().endswith(_THOUGHTS) else ""
+
+
+def added(service: Service, id: int, prompt: Prompt) -> list[Event]:  # noqa: A002
+    """Add a prompt; a refusal is the event of that prompt alone, and so is a count."""
+    try:
+        event = service.add(id, prompt)
+    except EdgeError as error:
+        return [Event(id, error=error)]
+    except Exception as error:  # nothing is computed yet: what only this prompt provokes must not hurt the others
+        mishap = f"the prompt could not be prepared ({type(error).__name__}: {error})."
+        return [Event(id, error=EngineFailed(mishap))]
+    return [event] if event else []

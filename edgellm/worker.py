@@ -17,48 +17,23 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
-from edgellm.adapter import Choice
-from edgellm.engines.devices import Answer, look
-from edgellm.errors import EdgeError, EngineCrashed, EngineFailed, from_wire, to_wire
-from edgellm.hardware import Device
+from edgellm import wire
+from edgellm.engines.devices import Answer
+from edgellm.errors import EdgeError, EngineCrashed, EngineFailed, from_wire
 from edgellm.opening import Opening
-from edgellm.plan import DevicePlan, Plan
-from edgellm.prompt import Event, Message, Prompt, Reply
-from edgellm.sampling import Sampling
-
-if TYPE_CHECKING:
-    from edgellm.service import Service
+from edgellm.prompt import Event, Prompt
+from edgellm.session import CLOSED, OVER, Session
 
 # A child that does not confirm a cancel within this time hangs inside C, and is killed.
 _CANCEL_S = 2.0
 _LOOK_S = 30.0  # a cold CUDA driver can take ten seconds to wake; a broken one never does
-_CLOSED = "the model is closed: load it again."
-_OVER = "this session is closed: begin another."
 # `-P` keeps the user's folder off the child's path; the package's own folder goes last, so that it hides nothing.
-_BOOT = "import sys; sys.path.append(sys.argv[1]); from edgellm.worker import main; main()"
-
-
-class Session(Protocol):
-    """A conversation with an open model: submit any number of prompts, take events until each has ended."""
-
-    def submit(self, prompt: Prompt) -> int:
-        """Send a prompt; returns the id that its events carry."""
-
-    def take(self) -> Event:
-        """Wait for the next event.
-
-        Raises EngineCrashed when the engine died, its sequences being lost, and EngineFailed when the session or the
-        model was closed; then every later call raises it again.
-        """
-
-    def close(self) -> None:
-        """Cancel whatever still runs, and wake whoever waits; may be called twice, and from another thread."""
+_BOOT = "import sys; sys.path.append(sys.argv[1]); from edgellm.child import main; main()"
 
 
 class Worker:
@@ -108,7 +83,7 @@ class Worker:
 
     def _alive(self) -> _Child:
         if self._opening is None:
-            raise EngineFailed(_CLOSED)
+            raise EngineFailed(CLOSED)
         if self._child is None or self._child.death:
             if self._child:
                 self._child.end()
@@ -172,7 +147,7 @@ class _Child:
 
     def ask(self, id: int, prompt: Prompt, inbox: _Inbox) -> None:  # noqa: A002
         """Send a prompt whose events go to `inbox`. Raises what the child died of, if it did."""
-        line = _line({"ask": id, "prompt": asdict(prompt)})
+        line = wire.line({"ask": id, "prompt": asdict(prompt)})
         with self._lock:
             if self.death:
                 raise self.death
@@ -181,7 +156,7 @@ class _Child:
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send one line, without waiting for a pipe that is full; a broken one is reported by the listener."""
-        self._lines.put(_line(message))
+        self._lines.put(wire.line(message))
 
     def divert(self, inbox: _Inbox, other: _Inbox) -> set[int]:
         """Send to `other` what was to come to `inbox`; returns the ids that have not ended yet."""
@@ -204,7 +179,7 @@ class _Child:
     def end(self) -> None:
         """Close our end, and wait until nothing is left of the child; takes 2 s at most."""
         with self._lock:
-            self.death = self.death or EngineFailed(_CLOSED)
+            self.death = self.death or EngineFailed(CLOSED)
         self.leave()
         try:
             self.process.wait(_CANCEL_S)
@@ -239,13 +214,13 @@ class _Child:
         if not isinstance(message, dict):  # a start-up script's print, or a line that death cut short
             return
         if "seen" in message:
-            self._seen.put(_answer(message["seen"]))
+            self._seen.put(wire.answer(message["seen"]))
         elif "ready" in message:
             self._ready.put(None)
         elif "failed" in message:
             self._ready.put(from_wire(message["failed"]))
         for event in message.get("events", ()):
-            self._deliver(_event(event))
+            self._deliver(wire.event(event))
 
     def _deliver(self, event: Event) -> None:
         over = event.reply is not None or event.error is not None
@@ -313,7 +288,7 @@ class _PipeSession:
         """Cancel what runs; kill a child that does not confirm in time, so that the next request can work."""
         ends: _Inbox = queue.SimpleQueue()  # our own, so that nobody who waits takes a confirmation away
         running = self._child.divert(self._inbox, ends)
-        self._inbox.put(EngineFailed(_OVER))
+        self._inbox.put(EngineFailed(OVER))
         for number in running:
             self._child.send({"cancel": number})
         while running:
@@ -328,181 +303,6 @@ class _PipeSession:
                 running.discard(found.id)
 
 
-class Here:
-    """The same service in this process: for tests, profiles, and those who accept that C may take them along."""
-
-    def __init__(self) -> None:
-        self._ids = itertools.count()
-        self._lock = threading.Lock()
-        self._service: Service | None = None
-        self._inboxes: dict[int, deque[Event]] = {}
-
-    pid = None
-
-    def devices(self) -> Answer:
-        """Ask the installed llama.cpp which GPUs it can use."""
-        return look()
-
-    def open(self, opening: Opening) -> None:
-        """Load the model."""
-        from edgellm.service import Service
-
-        self._service = Service(opening)
-
-    def session(self) -> Session:
-        """Begin a conversation."""
-        return _NearSession(self)
-
-    def close(self) -> None:
-        """Free the model."""
-        self._interrupt()
-        with self._lock:
-            if self._service:
-                self._service.close()
-            self._service = None
-
-    def submit(self, prompt: Prompt, inbox: deque[Event]) -> int:
-        """Add a prompt; its failure is an event, as it is from a child."""
-        number = next(self._ids)
-        with self._lock:
-            service = self._opened()
-            self._inboxes[number] = inbox
-            self._route(_added(service, number, prompt))
-        return number
-
-    def advance(self) -> None:
-        """Compute one step for everyone."""
-        with self._lock:
-            self._route(self._opened().step())
-
-    def cancel(self, id: int) -> None:  # noqa: A002
-        """End a prompt early."""
-        self._interrupt()
-        with self._lock:
-            event = self._service.cancel(id) if self._service else None
-            self._route([event] if event else [])
-
-    def _opened(self) -> Service:
-        if self._service is None:
-            raise EngineFailed(_CLOSED)
-        return self._service
-
-    def _interrupt(self) -> None:
-        """Make whoever computes a step let go of the lock soon."""
-        if service := self._service:
-            service.stop()
-
-    def _route(self, events: list[Event]) -> None:
-        for event in events:
-            over = event.reply is not None or event.error is not None
-            inbox = self._inboxes.pop(event.id) if over else self._inboxes[event.id]
-            inbox.append(event)
-
-
-@dataclass(slots=True)
-class _NearSession:
-    """A session with the service in this process; whoever waits computes for all."""
-
-    _here: Here
-    _inbox: deque[Event] = field(default_factory=deque)
-    _running: set[int] = field(default_factory=set)
-    _closed: bool = False
-
-    def submit(self, prompt: Prompt) -> int:
-        """Add a prompt."""
-        number = self._here.submit(prompt, self._inbox)
-        self._running.add(number)
-        return number
-
-    def take(self) -> Event:
-        """Compute until there is an event."""
-        while not self._closed:
-            if self._inbox:
-                event = self._inbox.popleft()
-                if event.reply or event.error:
-                    self._running.discard(event.id)
-                return event
-            self._here.advance()
-        raise EngineFailed(_OVER)
-
-    def close(self) -> None:
-        """Cancel what runs."""
-        self._closed = True
-        for number in tuple(self._running):
-            self._here.cancel(number)
-
-
-def main() -> None:
-    """Run the child: read one opening, then prompts and cancels, until the pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _no_core_dumps()
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever C prints must not break the protocol
-    try:
-        _live(out)
-    except BaseException:
-        traceback.print_exc()  # its last line is what the parent quotes
-        sys.stderr.flush()
-        os._exit(1)  # without the interpreter's farewell, which would abort over the reading thread's lock on stdin
-
-
-def _live(out: IO[bytes]) -> None:
-    inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    service: list[Service] = []
-    threading.Thread(target=_read, args=(sys.stdin.buffer, inbox, service), daemon=True).start()
-
-    from edgellm.service import Service
-
-    while "look" in (message := inbox.get()):
-        _write(out, {"seen": _seen(look())})
-    try:
-        service.append(Service(_opening(message["open"])))
-    except EdgeError as error:
-        _write(out, {"failed": to_wire(error)})
-        os._exit(1)
-    _write(out, {"ready": True})
-    _serve(service[0], inbox, out)
-
-
-def _serve(service: Service, inbox: queue.SimpleQueue[dict[str, Any]], out: IO[bytes]) -> None:
-    while True:
-        events: list[Event] = []
-        while (service.idle and not events) or not inbox.empty():
-            message = inbox.get()
-            if "ask" in message:
-                events += _added(service, message["ask"], _prompt(message["prompt"]))
-            elif event := service.cancel(message["cancel"]):
-                events.append(event)
-        if not service.idle:
-            events += service.step()
-        if events:
-            _write(out, {"events": [_describe(event) for event in events]})
-
-
-def _read(stdin: IO[bytes], inbox: queue.SimpleQueue[dict[str, Any]], service: list[Service]) -> None:
-    """Read the parent's lines; a cancel also interrupts the running step. The end of the pipe ends the process at once."""
-    try:
-        for line in stdin:
-            message = json.loads(line)
-            inbox.put(message)
-            if "cancel" in message and service:
-                service[0].stop()
-    finally:  # also after half a line, the last word of a parent that was killed
-        os._exit(0)
-
-
-def _added(service: Service, id: int, prompt: Prompt) -> list[Event]:  # noqa: A002
-    """Add a prompt; a refusal is the event of that prompt alone, and so is a count."""
-    try:
-        event = service.add(id, prompt)
-    except EdgeError as error:
-        return [Event(id, error=error)]
-    except Exception as error:  # nothing is computed yet: what only this prompt provokes must not hurt the others
-        mishap = f"the prompt could not be prepared ({type(error).__name__}: {error})."
-        return [Event(id, error=EngineFailed(mishap))]
-    return [event] if event else []
-
-
 def _wait(inbox: queue.SimpleQueue[Any], longest_s: float = float("inf")) -> Any:
     """Wait in short turns: on Windows a blocked lock does not see Ctrl-C. Raises queue.Empty when time is up."""
     until = time.monotonic() + longest_s
@@ -511,61 +311,6 @@ def _wait(inbox: queue.SimpleQueue[Any], longest_s: float = float("inf")) -> Any
         with contextlib.suppress(queue.Empty):
             return inbox.get(timeout=min(turn_s, left_s))
     raise queue.Empty
-
-
-def _write(out: IO[bytes], message: Mapping[str, Any]) -> None:
-    try:
-        out.write(_line(message))
-        out.flush()
-    except BrokenPipeError:
-        os._exit(0)
-
-
-def _line(message: Mapping[str, Any]) -> bytes:
-    return json.dumps(message).encode() + b"\n"
-
-
-def _seen(answer: Answer) -> dict[str, Any]:
-    return {**answer._asdict(), "devices": [asdict(device) for device in answer.devices]}
-
-
-def _answer(data: Mapping[str, Any]) -> Answer:
-    return Answer(tuple(Device(**device) for device in data["devices"]), data["offload"], data["note"])
-
-
-def _describe(event: Event) -> dict[str, Any]:
-    error = event.error
-    return {
-        "id": event.id,
-        "text": event.text,
-        "reply": asdict(event.reply) if event.reply else None,
-        "error": to_wire(error) if isinstance(error, EdgeError) else None,
-    }
-
-
-def _event(data: Mapping[str, Any]) -> Event:
-    reply, error = data["reply"], data["error"]
-    return Event(data["id"], data["text"], Reply(**reply) if reply else None, from_wire(error) if error else None)
-
-
-def _prompt(data: Mapping[str, Any]) -> Prompt:
-    sampling = {**data["sampling"], "stop": tuple(data["sampling"]["stop"])}
-    messages = tuple(Message(**message) for message in data["messages"])
-    return Prompt(**{**data, "messages": messages, "sampling": Sampling(**sampling), "saved": tuple(data["saved"])})
-
-
-def _opening(data: Mapping[str, Any]) -> Opening:
-    plan = data["plan"]
-    lists = {
-        "tensor_overrides": tuple(map(tuple, plan["tensor_overrides"])),
-        "tensor_split": tuple(plan["tensor_split"]),
-        "devices": tuple(DevicePlan(**device) for device in plan["devices"]),
-        "reasons": tuple(plan["reasons"]),
-    }
-    adapters = tuple(Choice(**one) for one in data["adapters"])
-    costs = {int(width): seconds for width, seconds in data["costs"].items()}
-    changes = {"paths": tuple(data["paths"]), "plan": Plan(**{**plan, **lists}), "adapters": adapters, "costs": costs}
-    return Opening(**{**data, **changes})
 
 
 def _signal_name(number: int) -> str:
@@ -579,15 +324,3 @@ def _own_group() -> dict[str, Any]:
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"process_group": 0}
-
-
-def _no_core_dumps() -> None:
-    """Prompts must not end up in a core file."""
-    with contextlib.suppress(ImportError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-if __name__ == "__main__":
-    main()

@@ -15,12 +15,13 @@ import pytest
 
 from edgellm import gguf
 from edgellm.errors import ModelUnknown
+from edgellm.here import Here
 from edgellm.model import Model
 from edgellm.opening import Opening
 from edgellm.plan import Plan
 from edgellm.repl import Wishes, run
 from edgellm.source import Source
-from edgellm.worker import Here, Worker
+from edgellm.worker import Worker
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs a pty and POSIX permissions")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

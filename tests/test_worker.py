@@ -17,11 +17,14 @@ from typing import Any
 import pytest
 from test_engine_llama_cpp import PLAN
 
+from edgellm.child import _seconds
 from edgellm.errors import EngineCrashed, EngineFailed, PromptTooLong, SchemaUnsupported, UsageError
+from edgellm.here import Here
 from edgellm.opening import Opening
 from edgellm.prompt import Message, Prompt, Reply
 from edgellm.sampling import Sampling
-from edgellm.worker import _BOOT, Here, Session, Worker
+from edgellm.session import Session
+from edgellm.worker import _BOOT, Worker
 
 OPENING = Opening(engine="scripted", paths=(), plan=PLAN, metadata={})
 GREEDY = Sampling(temperature=0)
@@ -140,6 +143,23 @@ def test_a_hanging_engine_is_killed_when_it_ignores_a_cancel(script: Any, worker
     session.close()
     script(otherwise="back again")
     assert answer(worker.session(), "hi").text == "back again"
+
+
+def test_an_engine_that_hangs_is_typed_without_anybody_cancelling(
+    script: Any, workers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(hang_at=3)
+    monkeypatch.setenv("EDGELLM_HANG_S", "0.5")
+    worker = workers()
+    with pytest.raises(EngineCrashed, match=r"no step ended within 0\.5 s: the engine hangs"):
+        answer(worker.session(), "hi")
+    script(otherwise="back again")
+    assert answer(worker.session(), "hi").text == "back again"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("", 600.0), ("5", 5.0), ("0", 0.0), ("-3", 0.0), ("soon", 600.0)])
+def test_the_longest_step_is_read_from_the_environment(text: str, seconds: float) -> None:
+    assert _seconds(text) == seconds
 
 
 def test_loading_errors_arrive_as_themselves(script: Any, tmp_path: Path) -> None:
