@@ -18,7 +18,7 @@ from edgellm.sampling import Sampling
 from edgellm.tasks import extract as extraction
 from edgellm.tasks import translate as translation
 
-COLUMNS = ("result", "error", "message", "warnings", "finish", "prompt_tokens", "tokens")
+COLUMNS = ("result", "evidence", "error", "message", "warnings", "finish", "prompt_tokens", "tokens")
 """The columns that a Mapper adds."""
 
 
@@ -26,9 +26,10 @@ class Mapper:
     """Asks one task about every row of a batch of columns; the model is loaded at the first call, in that process.
 
     Pickles as plain data, without the model. A call takes a mapping of columns and returns a dict with these columns and
-    `result` (a text; JSON for extract), `error` (the class, or None) and `message`, `warnings`, `finish`, `prompt_tokens`
-    and `tokens`. Rows never fail a call. Raises UsageError for options that the task cannot obey, when it is made, and for
-    columns that are missing or taken. Without `threads`, it keeps to $OMP_NUM_THREADS, which Ray sets to an actor's CPUs.
+    `result` (a text; JSON for extract), `evidence` (JSON), `error` (the class, or None) and `message`, `warnings`,
+    `finish`, `prompt_tokens` and `tokens`. Rows never fail a call. Raises UsageError for options that the task cannot
+    obey, when it is made, and for columns that are missing or taken. Without `threads`, it keeps to $OMP_NUM_THREADS,
+    which Ray sets to an actor's CPUs.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Mapper:
         fields: str | None = None,
         examples: Sequence[tuple[str, Any]] = (),
         verbatim: bool = False,
+        evidence: extraction.Evidence = False,
         system: str | None = None,
         sampling: Sampling | None = None,
         text_column: str = "text",
@@ -74,6 +76,7 @@ class Mapper:
             schema=extraction.fields(fields) if fields is not None else schema,
             examples=tuple(examples),
             verbatim=verbatim,
+            evidence=evidence,
             system=system,
             sampling=sampling,
             text_column=text_column,
@@ -131,6 +134,7 @@ def _told(result: Result) -> dict[str, Any]:
     value = result.value
     return {
         "result": value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False),
+        "evidence": json.dumps(result.evidence, ensure_ascii=False) if result.evidence is not None else None,
         "error": type(result.error).__name__ if result.error else None,
         "message": str(result.error) if result.error else None,
         "warnings": "\n".join(result.warnings) or None,

@@ -411,6 +411,7 @@ class Model:
         fields: str | None = None,
         examples: Sequence[tuple[str, Any]] = (),
         verbatim: bool = False,
+        evidence: extraction.Evidence = False,
         system: str | None = None,
         sampling: Sampling | None = None,
         text_column: str = "text",
@@ -422,11 +423,11 @@ class Model:
         """Ask one task (translate, summarize, extract, chat) about any number of rows: an iterator over results.
 
         Rows are texts, or mappings with a text column; they are pulled only as slots free up, and closing the iterator
-        cancels what runs. `async for` works as well as `for`. A result has `id`, `value` or `error`, `warnings`, token
-        counts, and with `receipt` which model answered how. They come in the order of the rows, or as they finish. A bad
-        row is a result with an error; when the engine dies, each row that was running is tried once more. `timeout_s`
-        without a finished row counts as such a death. Raises UsageError for options that the task cannot obey, before a
-        row is pulled, and EngineFailed when the engine does not come back.
+        cancels what runs. `async for` works as well as `for`. A result has `id`, `value` or `error`, `warnings`,
+        `evidence`, token counts, and with `receipt` which model answered how. They come in the order of the rows, or as
+        they finish. A bad row is a result with an error; when the engine dies, each row that was running is tried once
+        more. `timeout_s` without a finished row counts as such a death. Raises UsageError for options that the task cannot
+        obey, before a row is pulled, and EngineFailed when the engine does not come back.
         """
         wanted: Any = schema if fields is None else fields
         finish = None
@@ -444,6 +445,7 @@ class Model:
             schema=wanted,
             examples=examples,
             verbatim=verbatim,
+            evidence=evidence,
             system=system,
             sampling=sampling,
             text_column=text_column,

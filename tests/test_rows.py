@@ -156,6 +156,22 @@ def test_a_batch_of_the_embedded_model_answers_as_the_task_does() -> None:
         assert [one.value for one in model.batch("extract", rows, fields="name, lastname")] == alone
 
 
+def test_a_row_brings_the_evidence_of_its_values(script: Script, tmp_path: Path) -> None:
+    script(rules=[{"when": "Extract these fields", "say": '{"name": "Ada"}'}], otherwise="?")
+    with scripted() as model:
+        [found] = model.batch("extract", ["My name is Ada."], fields="name", evidence=True)
+        assert found.evidence
+        assert found.evidence["/name"]["text"] == "Ada"
+        [plain] = model.batch("extract", ["My name is Ada."], fields="name")
+        assert plain.evidence is None
+    (tmp_path / "in.txt").write_text("My name is Ada.\n")
+    run = [sys.executable, "-m", "edgellm", "batch", "extract", "in.txt", "-", "--fields", "name", "--evidence"]
+    run += ["-m", "demo", "--engine", "scripted"]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path, check=True)
+    line = json.loads(done.stdout)
+    assert (line["result"], line["evidence"]["/name"]["start"]) == ({"name": "Ada"}, 11)
+
+
 def test_every_option_of_a_job_is_an_option_of_all_who_make_one() -> None:
     from edgellm.cli.batch import batch as verbs
     from edgellm.rows import Job
@@ -165,6 +181,7 @@ def test_every_option_of_a_job_is_an_option_of_all_who_make_one() -> None:
     assert own <= set(inspect.signature(Mapper.__init__).parameters)
     flags = {option.name for verb in verbs.commands.values() for option in verb.params}
     spoken = {"source": "source_language", "sampling": "temperature"}
+    assert "strict_evidence" in flags
     assert {spoken.get(name, name) for name in own - {"task"}} <= flags
 
 

@@ -15,7 +15,7 @@ from edgellm.errors import InvalidOutput
 from edgellm.rows import openai
 from edgellm.rows.row import Id, Result, Row
 
-_OURS = ("id", "result", "error", "finish", "prompt_tokens", "tokens", "warnings", "receipt", "input")
+_OURS = ("id", "result", "evidence", "error", "finish", "prompt_tokens", "tokens", "warnings", "receipt", "input")
 
 
 class Entry(NamedTuple):
@@ -63,6 +63,7 @@ class Writer:
         }
         ours = {
             "result": result.value,
+            **({"evidence": dict(result.evidence)} if result.evidence is not None else {}),
             "error": _error(result),
             "finish": result.finish,
             "prompt_tokens": result.prompt_tokens,

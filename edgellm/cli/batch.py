@@ -135,6 +135,10 @@ def summarize(
 @click.option("--schema", type=click.Path(path_type=Path), help="A JSON Schema file.")
 @click.option("--examples", type=click.Path(path_type=Path), help='JSONL of {"input": text, "output": value}.')
 @click.option("--verbatim", is_flag=True, help="Texts in the answer are literal pieces of the row's text.")
+@click.option(
+    "--evidence", is_flag=True, help="For each value, the words of the text and their place; null without any."
+)
+@click.option("--strict-evidence", is_flag=True, help="The same, and values without evidence are taken out.")
 @sampling_options(extraction.GREEDY)
 @model_options
 def extract(
@@ -143,6 +147,8 @@ def extract(
     schema: Path | None,
     examples: Path | None,
     verbatim: bool,
+    evidence: bool,
+    strict_evidence: bool,
     sampling: Sampling,
     **load: Any,
 ) -> int:
@@ -151,7 +157,9 @@ def extract(
         raise UsageError("give --fields or --schema, one of the two.")
     wanted = extraction.fields(fields) if fields is not None else read_schema(schema)
     shown = read_examples(examples) if examples else []
-    return _perform("extract", rows, load, schema=wanted, examples=shown, verbatim=verbatim, sampling=sampling)
+    proof = "strict" if strict_evidence else evidence
+    asked = {"schema": wanted, "examples": shown, "verbatim": verbatim, "evidence": proof}
+    return _perform("extract", rows, load, sampling=sampling, **asked)
 
 
 @batch.command()

@@ -21,6 +21,7 @@ from edgellm.sampling import Sampling
 from edgellm.tasks import extract as extraction
 from edgellm.tasks import summarize as summaries
 from edgellm.tasks import translate as translation
+from edgellm.tasks.evidence import Extracted, refuse_strict
 
 TaskName: TypeAlias = Literal["translate", "summarize", "extract", "chat"]
 
@@ -36,7 +37,7 @@ DEFAULTS: dict[TaskName, Sampling] = {
 _OPTIONS: dict[TaskName, set[str]] = {
     "translate": {"to", "source", "text_format", "glossary", "strict"},
     "summarize": {"sentences", "words", "strict"},
-    "extract": {"schema", "examples", "verbatim"},
+    "extract": {"schema", "examples", "verbatim", "evidence"},
     "chat": {"system"},
 }
 _NEEDED: dict[TaskName, str] = {"translate": "to", "extract": "schema"}
@@ -57,6 +58,7 @@ class Job:
     schema: Mapping[str, Any] | None = None
     examples: Sequence[tuple[str, Any]] = ()
     verbatim: bool = False
+    evidence: extraction.Evidence = False
     system: str | None = None
     sampling: Sampling | None = None  # None is the task's own
     text_column: str = "text"
@@ -71,6 +73,8 @@ class Job:
         needed = _NEEDED.get(self.task)
         if needed and getattr(self, needed) is None:
             raise UsageError(f"{self.task} needs {needed}.")
+        if self.evidence == "strict":
+            refuse_strict(self.schema or {})
         self._wording()  # refuses a language that nobody knows
 
     @property
@@ -93,8 +97,8 @@ class Job:
             prompt = self._prompt(row.values)
             seeded = dataclasses.replace(prompt, sampling=_seeded(prompt.sampling, row))
             return (yield from _chat(self._led(seeded)))
-        value = yield from self._task(self._text(row.values), _seeded(self.chosen, row))
-        return self.finish(value) if self.finish else value
+        told = yield from self._task(self._text(row.values), _seeded(self.chosen, row))
+        return told._replace(value=self.finish(told.value)) if self.finish else told
 
     def facts(self) -> dict[str, Any]:
         """Everything of this job that shapes an output: names and plain values."""
@@ -129,7 +133,7 @@ class Job:
         said = [(prompt.messages, prompt.schema) for prompt in prompts]
         return repr((said, sorted(self.glossary.items())) if self.glossary else said)
 
-    def _task(self, text: str, sampling: Sampling) -> Task[Any]:
+    def _task(self, text: str, sampling: Sampling) -> Task[Noted]:
         if self.task == "translate":
             how = translation.Options(
                 format=self.text_format or "text", glossary=self.glossary or {}, strict=self.strict
@@ -138,8 +142,15 @@ class Job:
         if self.task == "summarize":
             length = summaries.Options(sentences=self.sentences, words=self.words, strict=self.strict)
             return _noted(summaries.summarized(text, sampling=sampling, options=length))
-        return extraction.extract(
-            text, self.schema or {}, examples=self.examples, sampling=sampling, verbatim=self.verbatim
+        return _proven(
+            extraction.extracted(
+                text,
+                self.schema or {},
+                examples=self.examples,
+                sampling=sampling,
+                verbatim=self.verbatim,
+                evidence=self.evidence,
+            )
         )
 
     def _prompt(self, values: Mapping[str, Any]) -> Prompt:
@@ -172,6 +183,11 @@ class Job:
 def _noted(task: Task[translation.Translation] | Task[summaries.Summary]) -> Task[Noted]:
     found = yield from task
     return Noted(found.text, found.warnings)
+
+
+def _proven(task: Task[Extracted]) -> Task[Noted]:
+    found = yield from task
+    return Noted(found.value, found.warnings, found.as_dict()["evidence"] or None)
 
 
 def _chat(prompt: Prompt) -> Task[str]:

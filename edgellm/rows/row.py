@@ -28,6 +28,7 @@ class Noted(NamedTuple):
 
     value: Any
     warnings: tuple[str, ...]
+    evidence: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class Result:
     value: Any = None
     error: EdgeError | None = None
     warnings: tuple[str, ...] = ()  # what the reader of the value must know, one sentence each
+    evidence: Mapping[str, Any] | None = None  # by JSON pointer, a quote with its place in the text, or None
     finish: Finish | None = None  # of its last answer; None when there was none
     prompt_tokens: int = 0
     tokens: int = 0

@@ -149,12 +149,13 @@ class _Flight:
 
     def ended(self, value: Any, error: EdgeError | None) -> Result:
         """Close the books."""
-        value, warnings = (value.value, value.warnings) if isinstance(value, Noted) else (value, ())
+        noted = value if isinstance(value, Noted) else Noted(value, ())
         return Result(
             row=self.row,
-            value=value,
+            value=noted.value,
             error=error,
-            warnings=warnings,
+            warnings=noted.warnings,
+            evidence=noted.evidence,
             finish=self.finish,
             prompt_tokens=self.prompt_tokens,
             tokens=self.tokens,
