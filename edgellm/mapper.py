@@ -83,15 +83,8 @@ class Mapper:
         )
         self.timeout_s = timeout_s
         self._name, self._threads = model, threads
-        self._load: dict[str, Any] = {
-            "gpu_layers": gpu_layers,
-            "context": context,
-            "slots": slots,
-            "engine": engine,
-            "template": template,
-            "adapter": adapter,
-            "offline": offline,
-        }
+        where: dict[str, Any] = {"gpu_layers": gpu_layers, "context": context, "slots": slots, "offline": offline}
+        self._load = {**where, "engine": engine, "template": template, "adapter": adapter}
         self._model: Model | None = None
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
