@@ -23,7 +23,7 @@ from edgellm.repl.show import Screen, spoken
 from edgellm.sampling import Sampling
 
 if TYPE_CHECKING:
-    from edgellm.drive import Stream
+    from edgellm.drive import Drive, Stream
     from edgellm.model import Model
 
 OVERFLOW = ("stop", "drop-oldest", "summarize-oldest")
@@ -155,11 +155,17 @@ class Chat:
 
     def tokens(self, texts: Sequence[str]) -> list[int]:
         """Count, with the model's own tokenizer."""
-        return [reply.prompt_tokens for reply in self.model.ask([Prompt(completion=one, count=True) for one in texts])]
+        drive = self._ready().drive([_counted(texts)])
+        with self.screen.busy("counting tokens; Ctrl-C stops"):
+            found: list[int] = self._driven(drive)
+        return found
 
     def work(self, kind: str, task: Task[Any]) -> Any:
-        """Drive a task of this kind to its result, in a thread, so that Ctrl-C is never kept waiting."""
-        drive = self._ready().bound(kind).drive([self._tallied(task)])
+        """Drive a task of this kind to its result, and count what it costs."""
+        return self._driven(self._ready().bound(kind).drive([self._tallied(task)]))
+
+    def _driven(self, drive: Drive[Any]) -> Any:
+        """Wait for the only task of a drive, which runs in a thread, so that Ctrl-C is never kept waiting."""
         found: list[Any] = []
         over = threading.Event()
 
@@ -435,6 +441,11 @@ class Chat:
                 f"the oldest turns could not be summarized: {error} /set overflow drop-oldest drops them."
             ) from error
         self.transcript.shorten(str(digest), last)
+
+
+def _counted(texts: Sequence[str]) -> Task[list[int]]:
+    replies = yield [Prompt(completion=text, count=True) for text in texts]
+    return [reply.prompt_tokens for reply in replies]
 
 
 def _reply(stream: Stream | None) -> Reply | None:

@@ -112,19 +112,18 @@ def _read(chat: Chat, argument: str) -> None:
         return
     if not chat.attached:
         raise UsageError("name a file: /read notes.md")
-    for name in chat.attached:
-        _announce(chat, name)
+    for name, text in chat.attached.items():
+        _announce(chat, name, text)
 
 
 def attach(chat: Chat, path: str) -> None:
     """Put a file in with the next message, and say how long it is."""
     name, text = text_file(path)
+    _announce(chat, name, text)  # first: whoever stops the counting does not want it
     chat.attached[name] = text
-    _announce(chat, name)
 
 
-def _announce(chat: Chat, name: str) -> None:
-    text = chat.attached[name]
+def _announce(chat: Chat, name: str, text: str) -> None:
     [tokens] = chat.tokens([text])
     chat.screen.say(
         f"{name}: {len(text):,} characters, {tokens:,} tokens ({100 * tokens / chat.context:.0f} % of the "
