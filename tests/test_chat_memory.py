@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import sitting
-from sitting import Sitting
+from sitting import Sitting, arguments
 
 from edgellm import states
 from edgellm.repl import session
@@ -116,3 +120,30 @@ def test_a_digest_survives_the_disk_and_a_branch(tmp_path: Path) -> None:
         assert (again.digest, again.digested, len(again.turns)) == ("what was said", 2, 3)
     again.undo(2)
     assert again.digested == 0
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.slow)])
+def test_kill_9_while_states_are_written_costs_time_at_most(
+    kills: int, tiny: Path, sit: Callable[..., Sitting], script: Callable[..., None]
+) -> None:
+    script(otherwise="Hello there.")
+    rng = random.Random(kills)
+    for _ in range(kills):
+        command = [sys.executable, *arguments(tiny)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as chat:
+            assert chat.stdin
+            assert chat.stderr
+            chat.stdin.write(b"".join(b"question %d %s\n" % (number, b"x" * 150 * number) for number in range(6)))
+            chat.stdin.flush()
+            for line in chat.stderr:
+                if b"tokens/s" in line:
+                    break
+            time.sleep(rng.uniform(0, 0.1))
+            chat.kill()
+        before = len(session.resume(session.folder()).turns)
+        assert before >= 1
+        done = sit("and now?\n/stats\n", resume="")
+        assert done.out.endswith("Hello there.\n")
+        assert len(session.resume(session.folder()).turns) == before + 1
+        for path in session.folder().iterdir():
+            path.unlink()
