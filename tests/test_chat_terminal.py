@@ -149,7 +149,8 @@ def test_one_types_while_the_model_loads(terminals: Callable[..., Any], script: 
     assert shown.index("typed early") < shown.index("parameters") < shown.index("Hello.")
 
 
-# --- how long it takes, as `benchmarks/chat.py` measures it: here with bounds that a busy machine keeps --------------
+# --- how long it takes, as `benchmarks/chat.py` measures it: here with bounds
+# that a busy machine keeps: 10 s, 2 s; and, among the slow tests, twice what that command is held against --------------
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +166,7 @@ def pace() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize(("runs", "bound_s"), [(2, 2.0), pytest.param(50, 0.2, marks=SLOW)])
+@pytest.mark.parametrize(("runs", "bound_s"), [(2, 2.0), pytest.param(50, 0.4, marks=SLOW)])
 def test_ctrl_c_brings_the_prompt_back_at_once(runs: int, bound_s: float, pace: ModuleType, tmp_path: Path) -> None:
     random.seed(1)
     measured = {"load": pace.load(tmp_path, runs), **pace.stop(tmp_path, runs, "-m", "demo")}
@@ -184,7 +185,7 @@ def test_a_resumed_conversation_answers_in_a_fraction_of_its_prefill(
     assert restored_s <= share * full_s
 
 
-@pytest.mark.parametrize("bounds", [(10.0, 10.0), pytest.param((1.0, 0.5), marks=SLOW)])
+@pytest.mark.parametrize("bounds", [(10.0, 10.0), pytest.param((2.0, 1.0), marks=SLOW)])
 def test_the_prompt_and_the_first_token_come_soon(bounds: tuple[float, float], pace: ModuleType) -> None:
     prompts, firsts = pace.start(1 if bounds[0] > 1 else 5)
     assert sorted(prompts)[len(prompts) // 2] <= bounds[0]

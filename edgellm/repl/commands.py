@@ -118,9 +118,11 @@ def _read(chat: Chat, argument: str) -> None:
 
 def attach(chat: Chat, path: str) -> None:
     """Put a file in with the next message, and say how long it is."""
-    name, text = text_file(path)
-    _announce(chat, name, text)  # first: whoever stops the counting does not want it
-    chat.attached[name] = text
+    name, found = text_file(path)
+    for note in found.notes:
+        chat.screen.warn(f"{name}: {note}.")
+    _announce(chat, name, found.text)  # first: whoever stops the counting does not want it
+    chat.attached[name] = found.text
 
 
 def _announce(chat: Chat, name: str, text: str) -> None:

@@ -13,10 +13,10 @@ from edgellm import documents
 _DROPPED = re.compile(r"""\s*(?:'(?P<single>[^'\n]+)'|"(?P<double>[^"\n]+)"|(?P<bare>(?:\\.|[^\s\\'"])+))(?=\s|$)""")
 
 
-def text_file(name: str) -> tuple[str, str]:
+def text_file(name: str) -> tuple[str, documents.Document]:
     """Read a file: its name and its text. Raises UsageError in one sentence for everything that has none."""
     path = Path(named(name)).expanduser()
-    return path.name, documents.read(path)
+    return path.name, documents.look(path)
 
 
 def named(text: str) -> str:
