@@ -8,6 +8,7 @@ Prints what it measured, one line each, with the bound it is held against. POSIX
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -73,8 +74,9 @@ class Terminal:
         self.child.send("\x03")
         shown = self.prompted()
         seconds = time.monotonic() - pressed
-        if "stopped" not in shown:  # it was over: the key met the prompt, which comes back with a hint
-            self.prompted()
+        if "stopped" not in shown:  # it was over; where the key met the prompt, that comes back with a hint
+            with contextlib.suppress(pexpect.TIMEOUT):
+                self.child.expect_exact(PROMPT, timeout=1)
         return seconds, shown
 
 
