@@ -103,7 +103,8 @@ def load(home: Path, runs: int) -> list[float]:
         chat.prompted()
         for _ in range(runs):
             chat.type("hi")
-            time.sleep(random.uniform(0.05, 0.5))
+            chat.child.expect("[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]")  # the spinner; before it, the key may still go to the prompt
+            time.sleep(random.uniform(0, 0.3))
             found.append(chat.stop()[0])
     return found
 
