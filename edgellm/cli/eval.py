@@ -219,7 +219,7 @@ def _table(name: str, scores: list[Score], *, chrf: bool) -> None:
         "fields": lambda score: _share(score.parts, margin=False),
         "facts": lambda score: _share(score.kept, margin=False),
         "chrF": lambda score: f"{found:.1f}" if chrf and (found := score.chrf()) is not None else "",
-        "failed": lambda score: ", ".join(f"{count} {kind}" for kind, count in score.failed.most_common()),
+        "failed": lambda score: str(score.failed.total() or ""),
     }
     filled = {title: [tell(score) for score in scores] for title, tell in columns.items()}
     kept = [title for title, cells in filled.items() if any(cells)]
@@ -227,6 +227,10 @@ def _table(name: str, scores: list[Score], *, chrf: bool) -> None:
     for number, score in enumerate(scores):
         table.add_row(score.task, str(score.cases), *(filled[title][number] for title in kept), f"{score.seconds:.1f}")
     Console().print(table)
+    for score in scores:
+        if score.failed:
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in score.failed.most_common())
+            click.echo(f"Failed, and counted as wrong: {kinds} ({score.task}).", err=True)
     for score in scores:
         if 1 < len(score.fields) <= _MOST_FIELDS:
             each = Table("field", "right")
