@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgellm.constraint import library, verbatim
+from edgellm.constraint import keywords, library, verbatim
 from edgellm.constraint.budget import Budget
 from edgellm.constraint.closing import Place, begin
 from edgellm.constraint.plain import made_plain
@@ -46,6 +46,7 @@ class Grammar:
         JSON pointer, when a keyword cannot be enforced while decoding, or when no finite value satisfies the schema.
         """
         wanted, known = made_plain(schema), tokenizer(vocab)
+        keywords.check(wanted)
         text = library.json_grammar(wanted)
         matcher = library.matcher(text, known)
         if matcher.get_error():

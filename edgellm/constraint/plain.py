@@ -77,8 +77,9 @@ def _tidy(schema: Any) -> None:
     if not isinstance(schema, dict):
         return
     for key, value in list(schema.items()):
+        old = key in ("required", "nullable") and value is False  # as draft 3 and OpenAPI say it
         free = key == "format" and isinstance(value, str) and value in _FREE_FORMATS
-        if free or (key == "uniqueItems" and value is False):
+        if old or free or (key == "uniqueItems" and value is False):
             del schema[key]
     for _, child in children(schema):
         _tidy(child)

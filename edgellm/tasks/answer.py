@@ -41,7 +41,7 @@ def _checked(text: str, schema: Schema) -> Any:
     from jsonschema import validators
 
     kind = validators.validator_for(schema, default=validators.Draft202012Validator)
-    value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    value = json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once)
     kind(schema).validate(value)
     return value
 
@@ -60,6 +60,15 @@ def _truncated(reply: Reply, schema: Schema) -> TruncatedOutput:
     return TruncatedOutput(
         f"{told}, at {cut or 'its end'}{made_up}: {cure}.", partial, text=reply.text, cut=cut, filled=filled
     )
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are said once: of two, the first would be lost without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is said twice in one object")
+    return found
 
 
 def _finite(text: str) -> float:
