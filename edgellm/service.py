@@ -28,10 +28,6 @@ _WORTH_READING = 64
 _THOUGHTS = "<think>"
 
 
-# With more room than this, a value is begun without asking whether its shortest form would fit.
-_TIGHT = 256
-
-
 class Service:
     """One open model that answers prompts."""
 
@@ -245,7 +241,7 @@ class Service:
     def _refuse_too_little(self, prompt: Prompt, tokens: list[int], grammar: Grammar | None) -> None:
         """Refuse a budget in which not even the shortest value of the schema fits."""
         room = min(prompt.sampling.max_tokens, self._engine.context - len(tokens))
-        if grammar is None or not 0 < room <= _TIGHT or grammar.least is None or grammar.least <= room:
+        if grammar is None or room <= 0 or grammar.least is None or grammar.least <= room:
             return
         raise TruncatedOutput(
             f"the shortest value of this schema takes {grammar.least} tokens, and there is room for {room}: "

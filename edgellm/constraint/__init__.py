@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgellm.constraint import keywords, library, verbatim
-from edgellm.constraint.budget import Budget
-from edgellm.constraint.closing import Place, begin
+from edgellm.constraint.budget import REACH_BYTES, Budget
+from edgellm.constraint.closing import Place, begin, shortest
 from edgellm.constraint.plain import made_plain
 from edgellm.constraint.refusal import blame, words
 from edgellm.constraint.vocabulary import Vocab, Writer, tokenizer, writer
@@ -32,9 +32,11 @@ _CEILING = np.where(_BITS == 1, np.float32(np.inf), np.float32(-np.inf))
 class Grammar:
     """A compiled schema: expensive once, cheap to start for every sequence."""
 
-    def __init__(self, matcher: Any, ends: frozenset[int], text: str = "", writer: Writer | None = None) -> None:
+    def __init__(
+        self, matcher: Any, ends: frozenset[int], text: str = "", writer: Writer | None = None, schema: Any = None
+    ) -> None:
         self._matcher, self._ends = matcher, ends
-        self._text, self._writer = text, writer
+        self._text, self._writer, self._schema = text, writer, schema
 
     @classmethod
     def compile(
@@ -57,7 +59,7 @@ class Grammar:
         elif lead:
             text = library.lark_grammar(f"start: {library.literal(lead)}? value\nvalue: {library.embedded(wanted)}")
             matcher = _checked(library.matcher(text, known))
-        grammar = cls(matcher, vocab.ends, text, writer(vocab))
+        grammar = cls(matcher, vocab.ends, text, writer(vocab), wanted)
         try:
             trial = Constraint(matcher.deep_copy(), vocab.ends)
             trial.allowed()
@@ -69,17 +71,19 @@ class Grammar:
 
     def start(self) -> Constraint:
         """Begin a sequence."""
-        budget = Budget(self._place, self._writer) if self._writer else None
+        budget = Budget(lambda: self._place, lambda: self.least, self._writer) if self._writer else None
         return Constraint(self._matcher.deep_copy(), self._ends, budget)
 
     @cached_property
     def least(self) -> int | None:
         """Tokens of the shortest value, None when none is found within reach."""
-        return Budget(self._place, self._writer).least() if self._writer else None
+        end = shortest(self._place, REACH_BYTES) if self._place else None
+        spelled = self._writer.spell(end) if end is not None and self._writer else None
+        return len(spelled) if spelled is not None else None
 
     @cached_property
     def _place(self) -> Place | None:
-        return begin(self._text)
+        return begin(self._text, self._schema)
 
 
 class Constraint:

@@ -5,22 +5,26 @@ Asked after every step; while there is room for much more than an end, it answer
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from edgellm.constraint.closing import Place, shortest
 from edgellm.constraint.vocabulary import Writer
 
 # With more room than this beyond the last known end, only every 16th step is looked at: a token has few brackets.
 _FAR, _EVERY = 128, 16
-_REACH_BYTES = 4096
+REACH_BYTES = 4096  # of an end that is looked for
 
 
 class Budget:
     """The way of one sequence. Keeps the place where it last looked, and the bytes written since."""
 
-    def __init__(self, start: Place | None, writer: Writer) -> None:
-        self._place, self._writer = start, writer
+    def __init__(self, begin: Callable[[], Place | None], least: Callable[[], int | None], writer: Writer) -> None:
+        self._begin, self._least, self._writer = begin, least, writer
+        self._place: Place | None = None
+        self._begun = False
         self._step, self._steps = b"", 0  # written since `affords` was asked last, and the tokens that took
         self._late = b""  # written before that, since `_place`
-        self._far = 2 * _FAR
+        self._far = 0
         self._unseen = 0
         self._end: bytes | None = None  # finishes the value from `_place`
         self.closing: list[int] = []
@@ -30,14 +34,10 @@ class Budget:
         self._step += b"".join([self._writer.pieces[token] for token in tokens])
         self._steps += len(tokens)
 
-    def least(self) -> int | None:
-        """Tokens of the shortest value, None when none is found."""
-        end = shortest(self._place, _REACH_BYTES) if self._place else None
-        spelled = self._writer.spell(end) if end is not None else None
-        return len(spelled) if spelled is not None else None
-
     def affords(self, room: int) -> bool:
         """Whether what was noted since the last time leaves enough of `room` tokens for an end; else, see `closing`."""
+        if not self._begun:  # not before it is asked: the place takes another compilation
+            self._begun, self._place, self._far = True, self._begin(), 2 * (self._least() or 0) + _FAR
         self._unseen += 1
         if self._place is None or (room > self._far and self._unseen < _EVERY):
             self._late, self._step, self._steps = self._late + self._step, b"", 0
@@ -71,7 +71,7 @@ class Budget:
         return False
 
     def _look(self, place: Place, room: int) -> bytes | None:
-        limit = min(max(room, 0) * self._writer.longest, _REACH_BYTES)
+        limit = min(max(room, 0) * self._writer.longest, REACH_BYTES)
         for nulls in (True, False):
             end = shortest(place, limit, nulls=nulls)
             if end is not None and self._fits(end, room):

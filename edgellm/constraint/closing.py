@@ -7,8 +7,12 @@ valid, and nearly always the shortest.
 
 from __future__ import annotations
 
+import itertools
+import re
 from functools import cache
 from typing import Any, NamedTuple
+
+from edgellm.constraint.plain import children
 
 _QUOTE, _ESCAPE, _COMMA = b'"\\,'
 _OPENERS, _CLOSERS, _NULL = b"[{", b"]}", b"null"
@@ -16,7 +20,10 @@ _OPENERS, _CLOSERS, _NULL = b"[{", b"]}", b"null"
 _LETTERS = b'"a0 -./:@_A1xn'
 _MANY = 24
 _WIDTH = 32  # states kept for each length of a text: those that can be told apart by what may follow
-_PATIENCE = 24  # lengths tried with every letter, when the few have led nowhere
+_HINTS = 12
+_FUEL = 20_000  # 0.1 s
+_CLASS, _LITERAL = re.compile(r"\\[dwsDWSbB]|\[(?:\\.|[^\]])*\]"), re.compile(r"(?:[\w /:@#%,;=<>!&~'`\"-]|\\\W)+")
+_PATIENCE = 10  # lengths tried with every letter, when the few have led nowhere
 
 
 class Place(NamedTuple):
@@ -26,9 +33,15 @@ class Place(NamedTuple):
     depth: int = 0
     in_text: bool = False
     escaped: bool = False
+    hints: tuple[bytes, ...] = ()  # what a text may have to end with, in pieces
+    fuel: list[int] | None = None  # steps that one search may still take
 
     def after(self, written: bytes) -> Place | None:
-        """The place behind `written`, None when the grammar refuses it."""
+        """The place behind `written`, None when the grammar refuses it, or the search has taken too long."""
+        if self.fuel is not None:
+            self.fuel[0] -= 1
+            if self.fuel[0] < 0:
+                return None
         matcher = self.matcher.deep_copy()
         if not matcher.consume_tokens(list(written)):
             return None
@@ -70,12 +83,28 @@ def _members(mask: int) -> bytes:
     return bytes(byte for byte in range(256) if mask >> byte & 1)
 
 
-def begin(grammar: str) -> Place | None:
-    """The place before the first letter of a grammar; None when it cannot be compiled over bytes."""
+def begin(grammar: str, schema: Any = None) -> Place | None:
+    """The place before the first letter of a grammar; None when it cannot be compiled over bytes.
+
+    The patterns of `schema`, if given, are hints: that `\\.json$` needs `.json` cannot be seen from one letter to the next.
+    """
     from edgellm.constraint.library import matcher
 
     found = matcher(grammar, _bytes())
-    return None if found.get_error() else Place(found)
+    return None if found.get_error() else Place(found, hints=_literals(schema))
+
+
+def _literals(schema: Any) -> tuple[bytes, ...]:
+    """The literal pieces of all patterns of a schema, the first dozen."""
+    found: dict[bytes, None] = {}
+    todo = [schema]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, dict) and isinstance(part.get("pattern"), str):
+            pieces = _LITERAL.findall(_CLASS.sub("[", part["pattern"]))
+            found |= dict.fromkeys(piece.replace("\\", "").encode() for piece in pieces)
+        todo += [child for _, child in children(part)]
+    return tuple(found)[:_HINTS]
 
 
 @cache
@@ -90,7 +119,7 @@ def shortest(place: Place, limit: int, *, nulls: bool = False) -> bytes | None:
 
     With `nulls`, a value that may be null is null: it says nothing, where 0 or "" would.
     """
-    found = _close(place, limit, None, nulls)
+    found = _close(place._replace(fuel=[_FUEL]), limit, None, nulls)
     return found[0] if found else None
 
 
@@ -136,10 +165,8 @@ def _value(place: Place, letters: bytes, limit: int, nulls: bool) -> bytes | Non
     if nulls and not place.in_text and _NULL[0] in letters and limit >= len(_NULL) and place.after(_NULL):
         return _NULL
     best = _scalar(place, limit)
-    if best is None and place.in_text:
-        best = _scalar(place, min(limit, _PATIENCE), every=True)
     if place.in_text:
-        return best
+        return best or _hinted(place, limit) or _scalar(place, min(limit, _PATIENCE), every=True)
     for opener in _OPENERS:
         if opener in letters:
             room = min(limit, len(best) - 1 if best else limit) - 1
@@ -147,6 +174,15 @@ def _value(place: Place, letters: bytes, limit: int, nulls: bool) -> bytes | Non
             if inside:
                 best = bytes([opener]) + inside[0]
     return best
+
+
+def _hinted(place: Place, limit: int) -> bytes | None:
+    """An end of a text made of up to three hints, the shortest first."""
+    ends = (b"".join(some) + b'"' for count in (1, 2, 3) for some in itertools.product(place.hints, repeat=count))
+    for end in sorted(ends, key=len):
+        if len(end) <= limit and (there := place.after(end)) is not None and not there.in_text:
+            return end
+    return None
 
 
 def _scalar(place: Place, limit: int, *, every: bool = False) -> bytes | None:
