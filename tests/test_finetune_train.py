@@ -17,11 +17,24 @@ from click.testing import CliRunner
 from tiny_llama import Tiny
 
 from edgellm.cli import edgellm
-from edgellm.errors import DownloadFailed, EngineFailed, NotOnHub, Offline, OutputFailed, ResumeRefused, UsageError
+from edgellm.errors import (
+    DataRefused,
+    DownloadFailed,
+    EngineFailed,
+    NotOnHub,
+    Offline,
+    OutputFailed,
+    ResumeRefused,
+    UsageError,
+)
 from edgellm.finetune import base, checkpoint, data, rows, tune
+from edgellm.finetune import vocab as vocabulary
 from edgellm.finetune.layout import Layout
+from edgellm.finetune.lengths import by_pieces
+from edgellm.finetune.report import check
 from edgellm.finetune.settings import Settings
 from edgellm.finetune.train import Run, Step, perplexity, steps_of
+from edgellm.template import Template
 
 torch = pytest.importorskip("torch", reason="needs the extra finetune")
 for _name in ("transformers", "peft"):
@@ -135,9 +148,39 @@ def test_the_tokens_of_training_are_those_of_llama_cpp(text: str) -> None:
     engine = engines.open("llama_cpp", (str(found.path),), plan)
     try:
         assert vocab.encode(text) == engine.vocab.encode(text)
+        assert vocab.pieces[3:] == list(engine.vocab.pieces)[3:]  # but the control tokens, which have no bytes there
         assert (vocab.bos, set(vocab.ends)) == (engine.vocab.bos, set(engine.vocab.ends))
     finally:
         engine.close()
+
+
+def test_what_a_format_cannot_say_is_a_fault_of_its_line(tmp_path: Path) -> None:
+    _, vocab = demo()
+    long = "{% if messages | length > 2 %}{{ raise_exception('too long') }}{% endif %}"
+    layout = Layout(Template(long + "{% for m in messages %}{{ m.content }}{% endfor %}"))
+    turns = [{"role": role, "content": "a"} for role in ("user", "assistant")]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps({"messages": turns * count}) + "\n" for count in (1, 2)))
+    found = data.read(tmp_path / "x.jsonl")
+    [fault] = check(found, by_pieces(vocab, layout)).faults
+    assert str(fault).startswith("x.jsonl, line 2 cannot be laid out: the chat template")
+    with pytest.raises(DataRefused, match="line 2 cannot be laid out"):
+        rows.lay_out(found.train, layout, vocab, 64)
+
+
+def test_byte_level_vocabularies_are_read_as_bytes(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(alphabet)}, merges=[]))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    made.add_special_tokens(["<|end|>"])
+    made.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|end|>"}')
+    vocab = vocabulary.folder(tmp_path)
+    text = "é 日本 <|end|>\n\x01"
+    assert b"".join(vocab.pieces[token] for token in vocab.encode(text)) == text.encode()
+    assert vocab.ends[0] not in vocab.encode(text)
+    assert (vocab.bos, vocab.specials) == (None, {"<|end|>": 256})
 
 
 def test_a_chat_learns_every_answer_and_nothing_of_the_questions(tmp_path: Path) -> None:

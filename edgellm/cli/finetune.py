@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _TYPES: dict[str, Any] = {"int": int, "float": float, "int | None": int}
+_MANY = 2000  # rows that take more than a moment to lay out
 _LISTED = 10  # lines of a list, before "and so many more"
 _SAMPLE_CHARS = 700
 # Without a terminal, a line of progress now and then is enough for a log.
@@ -92,7 +93,9 @@ def check(
         click.echo(json.dumps(_facts(report), ensure_ascii=False))
     else:
         _show(report, base)
-        for example in read.train[:: max(1, len(read.train) // max(1, samples))][:samples]:
+        faulty = {(fault.file, fault.line) for fault in report.faults}
+        sound = [example for example in read.train if (example.file, example.line) not in faulty]
+        for example in sound[:: max(1, len(sound) // max(1, samples))][:samples]:
             _sample(example, laid)
         _verdict(report)
     return 1 if report.faults else 0
@@ -254,6 +257,8 @@ def train(
     bases.need()
     with bar() as progress:
         found = bases.find(base, offline=offline).here(progress=progress, offline=offline)
+    if len(read.train) > _MANY:
+        click.echo(f"Laying out {len(read.train):,} rows.", err=True)
     ready = tune.prepare(found, read, settings)
     for note in read.notes:
         click.echo(plain(note), err=True)

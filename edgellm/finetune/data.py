@@ -76,9 +76,14 @@ class Data:
 
     def check(self) -> None:
         """Raise DataRefused with the first faults, when there are any."""
-        if self.faults:
-            more = f"\n... and {len(self.faults) - _SHOWN:,} more" if len(self.faults) > _SHOWN else ""
-            raise DataRefused("\n".join(map(str, self.faults[:_SHOWN])) + more, len(self.faults))
+        refuse(self.faults)
+
+
+def refuse(faults: Sequence[Fault]) -> None:
+    """Raise DataRefused with the first of the faults, when there are any."""
+    if faults:
+        more = f"\n... and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
+        raise DataRefused("\n".join(map(str, faults[:_SHOWN])) + more, len(faults))
 
 
 @dataclass(slots=True)

@@ -68,8 +68,9 @@ class Layout:
     def _chat(self, example: Example, vocab: Vocab, ends: Sequence[int]) -> Sample:
         spans, whole = list[tuple[list[int], list[int]]](), list[int]()
         for before, after in self._answers(example):
-            whole = _ended(encode(after, vocab), encode(before, vocab), ends)
-            spans.append((encode(before, vocab), whole))
+            asked = encode(before, vocab)
+            whole = _ended(encode(after, vocab), asked, ends)
+            spans.append((asked, whole))
         counts = [False] * len(whole)
         for asked, answered in spans:
             # A format that rewrites earlier turns teaches the last answer only.

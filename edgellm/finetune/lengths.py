@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from edgellm.errors import EdgeError
 from edgellm.finetune.data import Example
 from edgellm.finetune.layout import Layout, written
 from edgellm.finetune.vocab import Pieces
 from edgellm.model import Model
-from edgellm.prompt import Prompt
+from edgellm.prompt import Prompt, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Length:
 
     total: int
     prompt: int = 0
+    fault: str = ""  # why it has none: what the model's format or vocabulary cannot say
 
 
 class Count(Protocol):
@@ -32,16 +34,19 @@ def by_model(model: Model, layout: Layout) -> Count:
 
     [begin] = model.ask([Prompt(completion="", count=True)])  # a beginning that the model wants before every prompt
 
+    def measure(example: Example) -> Task[Length]:
+        replies = yield _prompts(example, layout)
+        before, *rest = [reply.prompt_tokens for reply in replies]
+        if example.text:
+            return Length(before + 1, begin.prompt_tokens)
+        return _pair(before, rest[0], begin.prompt_tokens if layout.template else None)
+
     def count(examples: Sequence[Example]) -> list[Length]:
-        prompts = [prompt for example in examples for prompt in _prompts(example, layout)]
-        found = iter([reply.prompt_tokens for reply in model.ask(prompts)])
-        chat = layout.template is not None
-        return [
-            Length(next(found) + 1, begin.prompt_tokens)
-            if example.text
-            else _pair(next(found), next(found), begin.prompt_tokens if chat else None)
-            for example in examples
-        ]
+        found: dict[int, Length] = {}
+        with model.drive(map(measure, examples)) as drive:
+            for outcome in drive:
+                found[outcome.index] = outcome.result or Length(0, fault=told(outcome.error))
+        return [found[place] for place in range(len(examples))]
 
     return count
 
@@ -50,9 +55,20 @@ def by_pieces(vocab: Pieces, layout: Layout) -> Count:
     """Count by laying every example out as it is trained on."""
 
     def count(examples: Sequence[Example]) -> list[Length]:
-        return [_length(layout.encode(example, vocab, vocab.ends).counts) for example in examples]
+        return [measure(example) for example in examples]
+
+    def measure(example: Example) -> Length:
+        try:
+            return _length(layout.encode(example, vocab, vocab.ends).counts)
+        except EdgeError as error:
+            return Length(0, fault=told(error))
 
     return count
+
+
+def told(error: EdgeError | None) -> str:
+    """An error as what continues "line 7 "."""
+    return f"cannot be laid out: {str(error).rstrip('.')}"
 
 
 def _length(counts: Sequence[bool]) -> Length:

@@ -61,6 +61,8 @@ def check(data: Data, count: Count | None = None, *, max_length: int = 2048) -> 
     lengths = tuple(count(examples))
     cut, hopeless = list[tuple[Example, Length]](), list[Fault]()
     for example, length in zip(examples, lengths, strict=True):
+        if length.fault:
+            hopeless.append(Fault(example.file, example.line, length.fault))
         if example.text or length.total <= max_length:
             continue
         if length.prompt >= max_length:

@@ -11,9 +11,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgellm.errors import DataRefused
-from edgellm.finetune.data import Example
+from edgellm.errors import EdgeError
+from edgellm.finetune.data import Example, Fault, refuse
 from edgellm.finetune.layout import Layout, Sample
+from edgellm.finetune.lengths import told
 from edgellm.finetune.vocab import Pieces
 
 
@@ -36,24 +37,23 @@ class Rows:
 
 
 def lay_out(examples: Sequence[Example], layout: Layout, vocab: Pieces, max_length: int) -> Rows:
-    """Turn examples into samples of at most `max_length` tokens. Raises DataRefused for one of which nothing would count."""
+    """Turn examples into samples of at most `max_length` tokens. Raises DataRefused with the lines that cannot be learned."""
     if examples and examples[0].text:
         return Rows(pack(examples, layout, vocab, max_length))
-    samples, cut, hopeless = list[Sample](), 0, list[Example]()
+    samples, cut, faults = list[Sample](), 0, list[Fault]()
     for example in examples:
-        whole = layout.encode(example, vocab, vocab.ends)
+        try:
+            whole = layout.encode(example, vocab, vocab.ends)
+        except EdgeError as error:
+            faults.append(Fault(example.file, example.line, told(error)))
+            continue
         sample = Sample(whole.ids[:max_length], whole.counts[:max_length])
         cut += len(whole.ids) > max_length
         if not any(sample.counts[1:]):
-            hopeless.append(example)
+            why = f"has a prompt that fills all {max_length:,} tokens of --max-length: no answer would be left"
+            faults.append(Fault(example.file, example.line, why))
         samples.append(sample)
-    if hopeless:
-        first = hopeless[0]
-        raise DataRefused(
-            f"{first.file}, line {first.line:,} has a prompt that fills all {max_length:,} tokens of --max-length, "
-            f"so that no answer is left; there are {len(hopeless):,} such rows.",
-            len(hopeless),
-        )
+    refuse(faults)
     return Rows(tuple(samples), cut)
 
 

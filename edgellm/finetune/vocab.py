@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from edgellm.errors import EngineMissing, UsageError
 from edgellm.spelling import Speller
 from edgellm.template import Template
 
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")  # SentencePiece: a byte that no piece has
 MISSING = "fine-tuning needs more packages: pip install 'edgellm[finetune]'"
 
 
@@ -45,9 +47,13 @@ class Pieces:
 
     @functools.cached_property
     def pieces(self) -> list[bytes]:
-        """What every id stands for, as the vocabulary spells it."""
-        size = self._tokenizer.get_vocab_size()
-        return [(self._tokenizer.id_to_token(number) or "").encode() for number in range(size)]
+        """The bytes that every id stands for."""
+        letters = _letters() if '"ByteLevel"' in _decoder(self._tokenizer) else None
+        tokens = map(self._tokenizer.id_to_token, range(self._tokenizer.get_vocab_size()))
+        found = [_bytes(token or "", letters) for token in tokens]
+        for number, token in self._added.items():
+            found[number] = token.content.encode()
+        return found
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text; none of them is special."""
@@ -71,6 +77,26 @@ class Pieces:
         """The text of ids, control tokens included."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
+
+
+def _decoder(tokenizer: Any) -> str:
+    return json.dumps(json.loads(tokenizer.to_str()).get("decoder"))
+
+
+@functools.cache
+def _letters() -> dict[str, int]:
+    """The letters that stand for bytes in byte-level vocabularies (GPT-2, encoder.py, bytes_to_unicode)."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): byte for byte in plain} | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+def _bytes(token: str, letters: Mapping[str, int] | None) -> bytes:
+    if letters is not None:
+        return bytes(letters[letter] for letter in token if letter in letters)
+    if byte := _BYTE.fullmatch(token):
+        return bytes([int(byte[1], 16)])
+    return token.replace("▁", " ").encode()
 
 
 def folder(path: Path) -> Pieces:
