@@ -60,12 +60,11 @@ def load(
 
     `context` is in tokens, `slots` is how many prompts are answered at once, `in_process` runs C in this process (a
     crash of the library then takes it along). `template` names the chat format of a file that carries none, or the
-    wrong one: mistral, mistral-v3, mistral-v3-tekken, solar, chatml, llama-3, gemma, zephyr or phi-3. `adapter` is a
-    LoRA as `FILE[:SCALE]`, used by every request; or several, as a list or under names in a dict, of which each
-    request chooses one (`Model.using`); one named translate, summarize or extract is used by that task.
-    `deterministic` gives the same bits for the same greedy or seeded request, at a cost: one prompt at a time, and
-    less is remembered. Downloads only a model that was named. Raises ModelUnknown, DownloadFailed, ModelFileError,
-    AdapterRefused, DoesNotFit, EngineMissing, EngineFailed.
+    wrong one: a key of `formats.FORMATS`. `adapter` is a LoRA as `FILE[:SCALE]`, used by every request; or several,
+    as a list or under names in a dict, of which each request chooses one (`Model.using`); one named translate,
+    summarize or extract is used by that task. `deterministic` gives the same bits for the same greedy or seeded
+    request, at a cost: one prompt at a time, and less is remembered. Downloads only a model that was named. Raises
+    ModelUnknown, DownloadFailed, ModelFileError, AdapterRefused, DoesNotFit, EngineMissing, EngineFailed.
     """
     worker, tuned = Here() if in_process else Worker(), None
     try:

