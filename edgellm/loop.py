@@ -21,7 +21,7 @@ from edgellm.slots import WORTH_WAITING, Slots, overlap
 # Prompts are read in chunks of about this time, shorter while somebody waits for the next word: and llama.cpp looks for a
 # stop between the nodes of its graph only, of which the largest takes about a fiftieth of a step.
 _CHUNK_S, _BESIDE_S, _BELOW_S = 4.0, 1.0, 0.25  # alone, beside answers, beside answers of a higher priority
-_FIRST_CHUNK, _LEAST_CHUNK, _LEAST_BELOW = 128, 64, 16  # tokens; below 64 the products of matrices lose their speed
+_FIRST_CHUNK, _LEAST_CHUNK, _LEAST_BELOW = 64, 64, 16  # tokens; below 64 the products of matrices lose their speed
 _GRAIN = 128  # with `deterministic`: prompts are read, and kept, in pieces of exactly this size
 _DRAFTERS = 4  # more sequences at once use the machine well without drafts
 # A batch is computed with one adapter, and switching it costs llama.cpp a new graph: so many steps before the next.
@@ -64,7 +64,8 @@ class Loop:
         self._turns: dict[Worn | None, int] = {}  # in which order adapters were put on
         self._asked = 0
         self._pace = pace or Pace()
-        self._token_s = 0.0  # of a prompt that is read
+        wide = [seconds / width for width, seconds in self._pace.seconds.items() if width >= _LEAST_BELOW]
+        self._token_s = min(wide, default=0.0)  # of a prompt that is read; 0: not known yet
         self._step_s = 0.0
         self._helper: ThreadPoolExecutor | None = None
 

@@ -15,6 +15,7 @@ from ggufs import write_model, write_shape
 
 import edgellm
 from edgellm import Sampling, engines
+from edgellm.bench import synthetic
 from edgellm.engines.base import Feed, Stopped
 from edgellm.engines.devices import low_level
 from edgellm.engines.llama_cpp import LlamaCpp
@@ -220,6 +221,19 @@ def test_stop_from_another_thread_answers_within_a_fifth_of_a_second(tmp_path: P
         engine.decode([Feed(0, [1] * 4000, 1)])
     assert time.monotonic() - asked[0] < 0.2
     engine.close()
+
+
+def test_an_answer_can_be_stopped_at_once_while_a_long_prompt_is_read(tmp_path: Path) -> None:
+    slow = synthetic.Shape(layers=4, embedding=1024, ffn=4096, heads=8, kv_heads=2, vocab=2000, context=4096)
+    path = synthetic.write(tmp_path / "slow.gguf", slow)
+    with edgellm.load(path, context=4096, slots=1, threads=1, template="chatml") as model:
+        stream = model.stream([{"role": "user", "content": "many words " * 700}])
+        time.sleep(1.0)
+        start = time.monotonic()
+        stream.close()
+        assert time.monotonic() - start < 0.6  # 0.2 s on a machine with nothing else to do
+        again = model.chat([{"role": "user", "content": "hi"}], sampling=Sampling(temperature=0, max_tokens=2))
+        assert again.tokens == 2
 
 
 def test_vocabulary_tells_pieces_controls_and_ends(engine: LlamaCpp) -> None:

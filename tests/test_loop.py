@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -437,6 +439,42 @@ def test_a_constraint_cuts_the_draft() -> None:
     loop.add(sequence(0, "the prompt", Sampling(temperature=0, max_tokens=100), OnlyTwo()))
     finished(loop)
     assert max(feed.logits for feeds in engine.fed for feed in feeds) == 3
+
+
+class Dear(Digits):
+    """Remembers on which thread its masks were made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ahead: list[str] = []
+
+    def prepare(self) -> None:
+        self.ahead.append(threading.current_thread().name)
+
+
+@pytest.mark.parametrize(("sampling", "ahead"), [(HOT, True), (GREEDY, True), (Sampling(temperature=0), False)])
+def test_masks_that_will_be_needed_are_made_while_the_engine_computes(sampling: Sampling, ahead: bool) -> None:
+    class Never(Dear):  # the likeliest token is never allowed
+        complete = False
+
+        def forced(self) -> list[int]:
+            return []
+
+    class Always(Never):
+        def allows(self, token: int) -> bool:
+            return True
+
+        def accept(self, token: int) -> None:
+            pass
+
+    engine = Watched()
+    engine._script = Script(rules=RULES, step_s=0.005)
+    constraint = Never() if ahead else Always()
+    loop = Loop(engine)
+    loop.add(sequence(0, "<a>", replace(sampling, max_tokens=8), constraint))
+    finished(loop)
+    assert bool(constraint.ahead) == ahead
+    assert threading.current_thread().name not in constraint.ahead
 
 
 def test_a_higher_priority_is_admitted_first_and_the_lower_goes_on_afterwards() -> None:

@@ -215,7 +215,6 @@ class LlamaCpp:
     def close(self) -> None:
         """Free the context and the model."""
         if self._context:
-            self._lib.llama_batch_free(self._batch)
             self._lib.llama_free(self._context)
             self._lib.llama_model_free(self._model)
             self._context = None
@@ -262,14 +261,18 @@ class LlamaCpp:
         return context
 
     def _open_batch(self) -> None:
-        """Allocate one batch and look at its C arrays through numpy: filling it costs microseconds, not a Python loop."""
-        self._batch = batch = self._lib.llama_batch_init(self.batch, 0, 1)
-        size = (self.batch,)
-        self._token = np.ctypeslib.as_array(batch.token, size)
-        self._pos = np.ctypeslib.as_array(batch.pos, size)
-        self._want = np.ctypeslib.as_array(batch.logits, size)
-        np.ctypeslib.as_array(batch.n_seq_id, size)[:] = 1
-        self._slot = [batch.seq_id[index] for index in range(self.batch)]
+        """Make one batch of our own arrays: filling them costs microseconds, a Python loop over C's would cost hundreds."""
+        size = self.batch
+        self._token, self._pos, self._slot, self._one = (np.zeros(size, np.int32) for _ in range(4))
+        self._want = np.zeros(size, np.int8)
+        self._one[:] = 1  # sequence per token, found behind one pointer each
+        self._pointers = self._slot.ctypes.data + 4 * np.arange(size, dtype=np.uintp)
+        self._batch = batch = self._lib.llama_batch()
+        names = ("token", "pos", "n_seq_id", "seq_id", "logits")
+        arrays: tuple[npt.NDArray[Any], ...] = (self._token, self._pos, self._one, self._pointers, self._want)
+        for name, array in zip(names, arrays, strict=True):
+            kind = dict(batch._fields_)[name]
+            setattr(batch, name, ctypes.cast(array.ctypes.data, kind))
 
     def _arm_stop(self) -> None:
         """Let `stop` abort a decode without Python: libc's strlen, asked about our flag, is the abort callback.
@@ -291,8 +294,7 @@ class LlamaCpp:
             self._token[total:end] = feed.tokens
             self._pos[total:end] = np.arange(held, held + count)
             self._want[total:end] = 0
-            for index in range(total, end):
-                self._slot[index][0] = feed.slot
+            self._slot[total:end] = feed.slot
             if feed.logits:
                 self._want[end - feed.logits : end] = 1
                 wanted.append((end - feed.logits, feed.logits))
