@@ -33,8 +33,9 @@ from edgellm.repl.export import written
 from edgellm.repl.loading import Brake, Loading
 from edgellm.repl.markdown import Flow, Span, merged
 from edgellm.repl.session import Transcript, Turn
-from edgellm.repl.show import Answer, Painter, Screen, Thoughts, spoken
+from edgellm.repl.show import Answer, Painter, Screen
 from edgellm.sampling import Sampling
+from edgellm.thoughts import Thoughts, spoken
 
 tiny, sit, terminals = sitting.tiny, sitting.sit, sitting.terminals
 

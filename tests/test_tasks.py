@@ -239,3 +239,15 @@ def test_an_answer_that_cannot_be_checked_is_invalid_output(text: str, schema: A
     with pytest.raises(InvalidOutput, match=f"cannot be checked.*{why}") as error:
         extract.read(reply(text), schema)
     assert error.value.text == text
+
+
+def test_thoughts_of_a_model_are_no_part_of_what_it_found() -> None:
+    thought = "<think>\nI should say hello.\n</think>\n\n"
+    for task, said in (
+        (translate.translate("Good morning", "fr"), "Bonjour"),
+        (summarize.summarize("It rains."), "Rain."),
+    ):
+        next(task)
+        with pytest.raises(StopIteration) as done:
+            task.send([reply(thought + said)])
+        assert done.value.value == said

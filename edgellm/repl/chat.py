@@ -19,8 +19,9 @@ from edgellm.repl.introduce import introduce
 from edgellm.repl.loading import Brake, Loading, Opener
 from edgellm.repl.memory import Memory
 from edgellm.repl.session import Transcript, Turn
-from edgellm.repl.show import Screen, spoken
+from edgellm.repl.show import Screen
 from edgellm.sampling import Sampling
+from edgellm.thoughts import spoken
 
 if TYPE_CHECKING:
     from edgellm.drive import Drive, Stream

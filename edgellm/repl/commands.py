@@ -14,8 +14,9 @@ from edgellm.repl.export import ENDINGS, written
 from edgellm.repl.introduce import facts
 from edgellm.repl.reading import text_file
 from edgellm.repl.settings import change, shown, values
-from edgellm.repl.show import gib, spoken
+from edgellm.repl.show import gib
 from edgellm.repl.table import ALIASES, COMMANDS, Leave, command
+from edgellm.thoughts import spoken
 
 _SHOWN_TURNS = 8
 _METER_CELLS = 20

@@ -15,6 +15,7 @@ from edgellm.prompt import Message, Prompt, Reply, Task
 from edgellm.sampling import Sampling
 from edgellm.tasks import sentences as counting
 from edgellm.tasks.chunks import COUNTED_BYTES, SURE_BYTES, counted, cut, halves, refuse_hopeless
+from edgellm.thoughts import spoken
 
 GREEDY = Sampling(temperature=0.0)
 
@@ -195,7 +196,7 @@ class _Work:
         for number, reply in enumerate(replies, 1):
             if reply.finish != "stop":
                 notes.append(f"the summary of part {number} of {len(parts)} was cut after {reply.tokens} tokens")
-        return "\n".join(" ".join(reply.text.split()) for reply in replies)
+        return "\n".join(" ".join(spoken(reply.text).split()) for reply in replies)
 
     def final(self, text: str) -> Task[Summary]:
         """Summarize what fits, and once more when it misses the length."""
@@ -213,7 +214,7 @@ class _Work:
             raise TruncatedOutput(
                 f"the summary was cut after {reply.tokens} tokens: raise --max-tokens or --context.", reply.text
             )
-        text = reply.text.strip()
+        text = spoken(reply.text).strip()
         return Summary(
             text=text,
             sentences=counting.count(text),

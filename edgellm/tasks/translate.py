@@ -21,6 +21,7 @@ from edgellm.tasks.languages import SPACELESS, language
 from edgellm.tasks.layout import Layout, Unit, joined
 from edgellm.tasks.sentences import split
 from edgellm.tasks.together import together
+from edgellm.thoughts import spoken
 
 GREEDY = Sampling(temperature=0.0, max_tokens=1024)
 
@@ -243,13 +244,13 @@ class _Work:
         [reply] = yield [self._ask(units, before)]
         if reply.finish != "stop":
             return (yield from self._smaller(units, reply))
-        first = self._read(units, reply.text, wanted)
+        first = self._read(units, spoken(reply.text), wanted)
         if not first.lost:
             return first
         if any(loss.kind in ("line", "sentence") for loss in first.lost) and _divisible(units):
             return (yield from self._several(units, _apart(units)))
         [reply] = yield [self._ask(units, before, again=first.lost)]
-        second = self._read(units, reply.text, wanted)
+        second = self._read(units, spoken(reply.text), wanted)
         better = reply.finish == "stop" and len(second.lost) < len(first.lost)
         return replace(second if better else first, retries=1)
 
