@@ -162,6 +162,23 @@ def test_the_longest_step_is_read_from_the_environment(text: str, seconds: float
     assert _seconds(text) == seconds
 
 
+@pytest.mark.parametrize("kind", [Worker, Here])
+def test_a_turn_that_somebody_waits_for_overtakes_a_batch(kind: Any, script: Any, workers: Any) -> None:
+    script(rules=[{"when": "chat", "say": "at once"}], otherwise="in due time " * 3, step_s=0.002)
+    worker = workers(kind)
+    session = worker.session()
+    batch = {session.submit(prompt(f"row {number}")) for number in range(12)}
+    chat = session.submit(replace(prompt("chat"), priority=1))
+    order: list[int] = []
+    while len(order) < 13:
+        event = session.take()
+        if event.reply:
+            assert event.reply.text == ("at once" if event.id == chat else "in due time " * 3)
+            order.append(event.id)
+    assert order[0] == chat
+    assert set(order[1:]) == batch
+
+
 def test_loading_errors_arrive_as_themselves(script: Any, tmp_path: Path) -> None:
     script(nonsense=True)
     worker = Worker()
