@@ -1,0 +1,455 @@
+"""The same work on edgellm and on its peers, in one run: engines one at a time, in alternation, medians of the rounds.
+
+    python benchmarks/compare.py [ROW ...] [--rounds 5] [--threads 2] [--model FILE] [--markdown FILE]
+    python benchmarks/compare.py --list
+
+Models are random weights of real shapes, so what they say is noise; how fast they say it is not. Extraction forces a canned
+valid answer: on edgellm every mask of the real schema is computed and then the canned token taken; the peers get a grammar
+that allows the canned answer only, which costs them less than the schema would. Peers that are not installed are left out:
+llama-cpp-python is there, `pip install xllamacpp` and `pip install ctransformers` add the others. Read the ratios; absolute
+times belong to one machine on one day.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from edgellm import gguf, hardware, plan
+from edgellm.bench import canned, measure, synthetic
+from edgellm.plan import Plan, Wish
+
+JOBS = 64
+FOLDER = Path(tempfile.gettempdir()) / "edgellm-compare"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: a model shape, ours and the peer's measurement, and what the ratio should reach."""
+
+    what: str
+    shape: str
+    ours: str
+    peer: str
+    least: float
+    needs: str = ""
+    better: str = "less"  # seconds; "more": a rate
+
+
+ROWS = {
+    "decode-0.1b": Row("one answer, 0.1B: loop / bare llama_decode", "0.1b", "loop1", "bare1", 0.97, better="more"),
+    "decode-1.1b": Row("one answer, 1.1B: loop / bare llama_decode", "1.1b", "loop1", "bare1", 0.97, better="more"),
+    "decode-16": Row("16 answers, 0.1B: loop / bare llama_decode", "0.1b", "loop16", "bare16", 0.95, better="more"),
+    "decode-32": Row("32 answers, 0.1B: loop / bare llama_decode", "0.1b", "loop32", "bare32", 0.95, better="more"),
+    "thousand": Row("1,000 tokens, 0.1B: tuned Llama() / ours", "0.1b", "thousand", "thousand_llama", 1.3),
+    "extract-llama": Row(f"{JOBS} extractions: Llama + grammar / ours", "0.1b", "extract", "extract_llama", 3.0),
+    "extract-xllamacpp": Row(
+        f"{JOBS} extractions: xllamacpp, 16 slots / ours", "0.1b", "extract", "extract_xllamacpp", 1.3, "xllamacpp"
+    ),
+    "extract-limit": Row(f"{JOBS} extractions: all tokens at prefill rate / ours", "0.1b", "extract", "limit", 0.8),
+    "constrained": Row("answers with a schema / without, own rate", "0.1b", "constrained", "unconstrained", 1.05, better="more"),
+    "prefill-llama": Row("prompt of 8k, 0.1B: Llama() defaults / ours", "0.1b", "prefill", "prefill_llama", 1.3),
+    "prefill-ctransformers": Row(
+        "prompt of 8k, 0.1B: ctransformers / ours", "0.1b", "prefill", "prefill_ctransformers", 4.0, "ctransformers"
+    ),
+    "cold": Row("1.1B, script to first token: Llama() / ours", "1.1b", "cold", "cold_llama", 2.0),
+    "python": Row("share of a step outside the library, 0.1B (at most)", "0.1b", "outside", "one", 0.10, better="share"),
+    "worker": Row("1,000 tokens, 0.1B: in-process / worker", "0.1b", "thousand_worker", "thousand", 0.98),
+}
+
+# -- measurements, each in a process of its own ------------------------------------------------------------------------
+
+
+def planned(path: str, threads: int, *, slots: int, context: int) -> Plan:
+    """A plan for the processor."""
+    header = gguf.read(path)
+    machine = hardware.pretend(hardware.detect(), ram_bytes=64 << 30)
+    wish = Wish(gpu_layers=0, slots=slots, context=context, threads=threads, cells=max(context, slots * 512))
+    return plan.fit(header, machine, wish)
+
+
+def engine(path: str, threads: int, *, slots: int = 1, context: int = 2048) -> Any:
+    """Our engine, with answers that do not end and no drafts."""
+    from edgellm.engines.llama_cpp import LlamaCpp
+
+    found = LlamaCpp([path], planned(path, threads, slots=slots, context=context))
+    found.drafts = 0
+    found.vocab.__dict__["ends"] = frozenset()
+    measure._warm(found)
+    return found
+
+
+def loop1(path: str, threads: int, width: int = 1) -> float:
+    """Tokens a second through the loop."""
+    found = engine(path, threads, slots=width)
+    return measure._decode(found, width, measure._warm(found) / 2)
+
+
+def bare1(path: str, threads: int, width: int = 1) -> float:
+    """Tokens a second of `llama_decode` alone."""
+    found = engine(path, threads, slots=width)
+    return measure._bare(found, width, measure._warm(found) / 2)
+
+
+def thousand(path: str, threads: int) -> float:
+    """Seconds of 1,000 tokens through the loop."""
+    found = engine(path, threads)
+    loop, request = measure._loop(found), measure._sequence(0, 16, 1000)
+    loop.add(request)
+    start = time.perf_counter()
+    while not loop.idle:
+        loop.step()
+    return time.perf_counter() - start
+
+
+def thousand_worker(path: str, threads: int) -> float:
+    """Seconds of 1,000 tokens through the worker's process and its pipe, streamed."""
+    import edgellm
+
+    with edgellm.load(path, slots=1, context=2048, threads=threads, gpu_layers=0) as model:
+        model.complete("a", sampling=edgellm.Sampling(max_tokens=4))
+        start = time.perf_counter()
+        reply = model.complete("Once", sampling=edgellm.Sampling(temperature=0.0, max_tokens=1000))
+        return (time.perf_counter() - start) * 1000 / reply.tokens
+
+
+def thousand_llama(path: str, threads: int) -> float:
+    """Seconds of 1,000 tokens through llama-cpp-python's Llama at its best settings."""
+    model = llama(path, n_ctx=2048, n_threads=threads, n_threads_batch=threads, flash_attn=True)
+    produced, start = 0, 0.0
+    for _ in model.generate(list(range(10, 26)), temp=0.0, top_k=1):
+        start = start or time.perf_counter()
+        produced += 1
+        if produced == 1001:
+            break
+    return time.perf_counter() - start
+
+
+def llama(path: str, **options: Any) -> Any:
+    """The peer's own class, with repacked weights unless they kill it: llama.cpp's AMX kernels end in SIGILL on some CPUs."""
+    import llama_cpp
+
+    if os.environ.get("COMPARE_REPACK") == "0":
+        default = llama_cpp.llama_cpp.llama_model_default_params
+
+        def plain() -> Any:
+            params = default()
+            params.use_extra_bufts = False
+            return params
+
+        llama_cpp.llama_cpp.llama_model_default_params = llama_cpp.llama_model_default_params = plain
+    return llama_cpp.Llama(path, verbose=False, **options)
+
+
+def letters() -> list[tuple[str, str]]:
+    """The work of extraction: texts and their answers."""
+    return [canned.letter(number) for number in range(JOBS)]
+
+
+def extract(path: str, threads: int) -> float:
+    """Seconds of the extraction jobs through the loop, 16 slots."""
+    from edgellm.constraint import Grammar
+
+    found = engine(path, threads, slots=16, context=512)
+    pieces = found.vocab.pieces
+    index = {piece: token for token, piece in enumerate(pieces) if piece}
+    start = time.perf_counter()
+    grammar, loop = Grammar.compile(canned.SCHEMA, found.vocab), measure._loop(found)
+    for number, (text, answer) in enumerate(letters()):
+        request = measure._sequence(number, 1, 256)
+        request.prompt = found.vocab.encode(canned.INSTRUCTION + text)
+        request.constraint = canned.Canned(grammar.start(), answer, pieces, index)
+        loop.add(request)
+    said = []
+    while not loop.idle:
+        said += [event.reply.text for event in loop.step() if event.reply]
+    seconds = time.perf_counter() - start
+    assert sorted(map(json.loads, said), key=str) == sorted((json.loads(one) for _, one in letters()), key=str)
+    return seconds
+
+
+def limit(path: str, threads: int) -> float:
+    """Seconds that all tokens of the extraction jobs take at the rate of reading prompts: the limit of arithmetic."""
+    found = engine(path, threads, context=2048)
+    encode = found.vocab.encode
+    tokens = len(encode(canned.INSTRUCTION))
+    tokens += sum(len(encode(text)) + len(encode(answer)) for text, answer in letters())
+    return tokens / measure._prefill(found)
+
+
+def literal(answer: str) -> str:
+    """A grammar of llama.cpp's kind that allows one text only."""
+    return f"root ::= {json.dumps(answer)}"
+
+
+def extract_llama(path: str, threads: int) -> float:
+    """Seconds of the jobs through Llama with its grammar, one after the other; its own prefix cache helps it."""
+    from llama_cpp import LlamaGrammar
+
+    model = llama(path, n_ctx=2048, n_threads=threads, n_threads_batch=threads, flash_attn=True)
+    start = time.perf_counter()
+    for text, answer in letters():
+        grammar = LlamaGrammar.from_string(literal(answer), verbose=False)
+        done = model.create_completion(canned.INSTRUCTION + text, max_tokens=256, temperature=0.0, grammar=grammar)
+        assert done["choices"][0]["text"].strip() == answer, done
+    return time.perf_counter() - start
+
+
+def extract_xllamacpp(path: str, threads: int, slots: int = 16) -> float:
+    """Seconds of the jobs through llama.cpp's server in this process, asked by as many threads as it has slots."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = path
+    params.n_ctx, params.n_parallel, params.kv_unified = slots * 512, slots, True
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.warmup, params.verbosity, params.n_cache_reuse = True, -1, 0
+    server = xllamacpp.Server(params)
+    server.handle_completions({"prompt": canned.INSTRUCTION, "max_tokens": 1, "temperature": 0.0})
+    jobs, wrong = iter(letters()), []
+
+    def ask() -> None:
+        for text, answer in iter(lambda: next(jobs, (None, None)), (None, None)):
+            done = server.handle_completions(
+                {
+                    "prompt": canned.INSTRUCTION + str(text),
+                    "max_tokens": 256,
+                    "temperature": 0.0,
+                    "grammar": literal(str(answer)),
+                    "cache_prompt": True,
+                }
+            )
+            if done["choices"][0]["text"].strip() != answer:
+                wrong.append(done)
+
+    askers = [threading.Thread(target=ask) for _ in range(slots)]
+    start = time.perf_counter()
+    for one in askers:
+        one.start()
+    for one in askers:
+        one.join()
+    seconds = time.perf_counter() - start
+    assert not wrong, wrong[0]
+    return seconds
+
+
+def constrained(path: str, threads: int, *, schema: bool = True) -> float:
+    """Tokens a second of four canned answers at once, with the schema's forced tokens, or without any schema."""
+    from edgellm.constraint import Grammar
+
+    found = engine(path, threads, slots=4, context=512)
+    pieces = found.vocab.pieces
+    index = {piece: token for token, piece in enumerate(pieces) if piece}
+    grammar, loop = Grammar.compile(canned.SCHEMA, found.vocab), measure._loop(found)
+    for number in range(8):
+        _, answer = canned.letter(number)
+        request = measure._sequence(number, 8, 256 if schema else len(found.vocab.encode(answer)))
+        request.constraint = canned.Canned(grammar.start(), answer, pieces, index) if schema else None
+        loop.add(request)
+    tokens, start = 0, time.perf_counter()
+    while not loop.idle:
+        tokens += sum(event.reply.tokens for event in loop.step() if event.reply)
+    return tokens / (time.perf_counter() - start)
+
+
+def unconstrained(path: str, threads: int) -> float:
+    """The same number of tokens without a schema."""
+    return constrained(path, threads, schema=False)
+
+
+def prefill(path: str, threads: int, length: int = 8000) -> float:
+    """Seconds of reading a prompt through the loop."""
+    found = engine(path, threads, context=8448)
+    loop, request = measure._loop(found), measure._sequence(0, length, 1)
+    loop.add(request)
+    start = time.perf_counter()
+    while not loop.idle:
+        loop.step()
+    return time.perf_counter() - start
+
+
+def prefill_llama(path: str, threads: int, length: int = 8000) -> float:
+    """The same through Llama() as it comes, but for a context that holds the prompt."""
+    model = llama(path, n_ctx=8448, n_threads=threads)
+    tokens = measure._sequence(0, length, 1).prompt
+    start = time.perf_counter()
+    model.eval(tokens)
+    return time.perf_counter() - start
+
+
+def prefill_ctransformers(path: str, threads: int, length: int = 8000) -> float:
+    """The same through ctransformers, with batches as large as it takes."""
+    from ctransformers import LLM, Config
+
+    model = LLM(path, model_type="llama", config=Config(context_length=8448, threads=threads, batch_size=512))
+    tokens = measure._sequence(0, length, 1).prompt
+    start = time.perf_counter()
+    model.eval(tokens, batch_size=512)
+    return time.perf_counter() - start
+
+
+def cold(path: str, threads: int) -> float:
+    """Seconds of a whole script: import, load, and the first token of a chat answer."""
+    code = f"""
+import edgellm
+with edgellm.load({path!r}, slots=1, context=512, threads={threads}, gpu_layers=0) as model:
+    next(model.stream([{{"role": "user", "content": "Hi"}}], sampling=edgellm.Sampling(temperature=0.0)))
+    print("first", flush=True)
+"""
+    return _until_first(code)
+
+
+def cold_llama(path: str, threads: int) -> float:
+    """The same with Llama."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import compare
+model = compare.llama({path!r}, n_ctx=512, n_threads={threads})
+next(model.create_chat_completion([{{"role": "user", "content": "Hi"}}], stream=True, temperature=0.0, max_tokens=2))
+stream = model.create_chat_completion([{{"role": "user", "content": "Hi"}}], stream=True, temperature=0.0, max_tokens=2)
+next(stream); next(stream)
+print("first", flush=True)
+"""
+    return _until_first(code)
+
+
+def _until_first(code: str) -> float:
+    start = time.perf_counter()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout
+        line = child.stdout.readline()
+        seconds = time.perf_counter() - start
+        child.wait()
+    assert line.strip() == b"first"
+    return seconds
+
+
+def outside(path: str, threads: int) -> float:
+    """Share of the loop's time that is not spent inside the library's decode."""
+    found = engine(path, threads)
+    inside, decode = [0.0], found._lib.llama_decode
+
+    def timed(*arguments: Any) -> int:
+        start = time.perf_counter()
+        status = int(decode(*arguments))
+        inside[0] += time.perf_counter() - start
+        return status
+
+    loop, request = measure._loop(found), measure._sequence(0, 16, 300)
+    loop.add(request)
+    loop.step()
+    found._lib.llama_decode = timed
+    start = time.perf_counter()
+    while not loop.idle:
+        loop.step()
+    return 1 - inside[0] / (time.perf_counter() - start)
+
+
+CHILDREN: dict[str, Callable[[str, int], float]] = {
+    **{f"loop{width}": lambda path, threads, width=width: loop1(path, threads, width) for width in (1, 16, 32)},
+    **{f"bare{width}": lambda path, threads, width=width: bare1(path, threads, width) for width in (1, 16, 32)},
+    **{
+        one.__name__: one
+        for one in (
+            *(thousand, thousand_worker, thousand_llama, extract, extract_llama, extract_xllamacpp, limit, constrained),
+            *(unconstrained, prefill, prefill_llama, prefill_ctransformers, cold, cold_llama, outside),
+        )
+    },
+    "one": lambda path, threads: 1.0,  # noqa: ARG005
+}
+
+# -- alternation -------------------------------------------------------------------------------------------------------
+
+
+def measured(name: str, path: Path, threads: int) -> float:
+    """One measurement in a fresh process."""
+    command = [sys.executable, __file__, "--child", name, str(path), str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    if done.returncode == -signal.SIGILL and "llama" in name and os.environ.get("COMPARE_REPACK") != "0":
+        print(f"(the peer dies of SIGILL with repacked weights on this processor: {name} goes without)", flush=True)
+        os.environ["COMPARE_REPACK"] = "0"
+        return measured(name, path, threads)
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
+    return float(done.stdout.strip().splitlines()[-1])
+
+
+def compared(row: Row, rounds: int, threads: int, model: Path | None) -> tuple[float, float, float]:
+    """Medians of ours and the peer's, and the ratio that should be large (a share: that should be small)."""
+    path = model or FOLDER / f"{row.shape}.gguf"
+    if not path.exists():
+        FOLDER.mkdir(exist_ok=True)
+        synthetic.write(path, synthetic.shape(row.shape))
+    pairs = [(measured(row.ours, path, threads), measured(row.peer, path, threads)) for _ in range(rounds)]
+    ours, peer = (statistics.median(values) for values in zip(*pairs, strict=True))
+    return ours, peer, peer / ours if row.better == "less" else ours / peer
+
+
+def versions() -> str:
+    """What was measured on what."""
+    names = ("llama-cpp-python", "xllamacpp", "ctransformers", "llguidance", "numpy")
+    found = [f"{name} {metadata.version(name)}" for name in names if importlib.util.find_spec(name.replace("-python", "").replace("-", "_"))]
+    machine = hardware.detect()
+    cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
+    return f"{date.today()}, {cpu}, {machine.physical_cores} cores, Python {platform.python_version()}, {', '.join(found)}"
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+
+
+def main() -> None:
+    """Read the options, compare, print."""
+    if sys.argv[1:2] == ["--child"]:
+        name, path, threads = sys.argv[2:5]
+        print(CHILDREN[name](path, int(threads)), flush=True)
+        os._exit(0)
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("rows", nargs="*", metavar="ROW")
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--threads", type=int, default=hardware.detect().performance_cores)
+    options.add_argument("--model", type=Path, help="a GGUF file instead of the rows' own shapes")
+    options.add_argument("--markdown", type=Path, help="write the table there, too")
+    options.add_argument("--list", action="store_true")
+    chosen = options.parse_args()
+    if chosen.list or set(chosen.rows) - set(ROWS):
+        sys.exit("\n".join(f"{name:<22} {row.what}" for name, row in ROWS.items()))
+    head = f"{versions()}, {chosen.threads} threads, medians of {chosen.rounds} rounds"
+    lines = ["| | ours | peer | ratio | asked |", "|---|---|---|---|---|"]
+    print(head)
+    for name in chosen.rows or ROWS:
+        row = ROWS[name]
+        if row.needs and not importlib.util.find_spec(row.needs):
+            print(f"{row.what}: {row.needs} is not installed")
+            continue
+        ours, peer, ratio = compared(row, chosen.rounds, chosen.threads, chosen.model)
+        asked = f"at most {row.least}" if row.better == "share" else str(row.least)
+        unit = {"less": " s", "more": " tok/s", "share": ""}[row.better]
+        lines.append(f"| {row.what} | {ours:.3g}{unit} | {peer:.3g}{unit} | {ratio:.2f} | {asked} |")
+        print(lines[-1], flush=True)
+    if chosen.markdown:
+        chosen.markdown.write_text(f"{head}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
