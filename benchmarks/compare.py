@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from importlib import metadata
 from pathlib import Path
@@ -63,13 +63,17 @@ ROWS = {
         f"{JOBS} extractions: xllamacpp, 16 slots / ours", "0.1b", "extract", "extract_xllamacpp", 1.3, "xllamacpp"
     ),
     "extract-limit": Row(f"{JOBS} extractions: all tokens at prefill rate / ours", "0.1b", "extract", "limit", 0.8),
-    "constrained": Row("answers with a schema / without, own rate", "0.1b", "constrained", "unconstrained", 1.05, better="more"),
+    "constrained": Row(
+        "answers with a schema / without, own rate", "0.1b", "constrained", "unconstrained", 1.05, better="more"
+    ),
     "prefill-llama": Row("prompt of 8k, 0.1B: Llama() defaults / ours", "0.1b", "prefill", "prefill_llama", 1.3),
     "prefill-ctransformers": Row(
         "prompt of 8k, 0.1B: ctransformers / ours", "0.1b", "prefill", "prefill_ctransformers", 4.0, "ctransformers"
     ),
     "cold": Row("1.1B, script to first token: Llama() / ours", "1.1b", "cold", "cold_llama", 2.0),
-    "python": Row("share of a step outside the library, 0.1B (at most)", "0.1b", "outside", "one", 0.10, better="share"),
+    "python": Row(
+        "share of a step outside the library, 0.1B (at most)", "0.1b", "outside", "one", 0.10, better="share"
+    ),
     "worker": Row("1,000 tokens, 0.1B: in-process / worker", "0.1b", "thousand_worker", "thousand", 0.98),
 }
 
@@ -132,11 +136,10 @@ def thousand_worker(path: str, threads: int) -> float:
 def thousand_llama(path: str, threads: int) -> float:
     """Seconds of 1,000 tokens through llama-cpp-python's Llama at its best settings."""
     model = llama(path, n_ctx=2048, n_threads=threads, n_threads_batch=threads, flash_attn=True)
-    produced, start = 0, 0.0
-    for _ in model.generate(list(range(10, 26)), temp=0.0, top_k=1):
+    start = 0.0
+    for produced, _ in enumerate(model.generate(list(range(10, 26)), temp=0.0, top_k=1)):
         start = start or time.perf_counter()
-        produced += 1
-        if produced == 1001:
+        if produced == 1000:
             break
     return time.perf_counter() - start
 
@@ -166,19 +169,13 @@ def extract(path: str, threads: int) -> float:
     """Seconds of the extraction jobs through the loop, 16 slots."""
     from edgellm.constraint import Grammar
 
-    found = engine(path, threads, slots=16, context=512)
-    pieces = found.vocab.pieces
-    index = {piece: token for token, piece in enumerate(pieces) if piece}
+    found = canned.Insistent(engine(path, threads, slots=16, context=512))
     start = time.perf_counter()
-    grammar, loop = Grammar.compile(canned.SCHEMA, found.vocab), measure._loop(found)
-    for number, (text, answer) in enumerate(letters()):
-        request = measure._sequence(number, 1, 256)
-        request.prompt = found.vocab.encode(canned.INSTRUCTION + text)
-        request.constraint = canned.Canned(grammar.start(), answer, pieces, index)
+    grammar, loop = Grammar.compile(canned.SCHEMA, found.vocab), measure._loop(found)  # type: ignore[arg-type]
+    found.requests = canned.requests(found, grammar, JOBS)  # type: ignore[arg-type]
+    for request in found.requests:
         loop.add(request)
-    said = []
-    while not loop.idle:
-        said += [event.reply.text for event in loop.step() if event.reply]
+    said = [reply.text for reply in canned.answered(loop)]
     seconds = time.perf_counter() - start
     assert sorted(map(json.loads, said), key=str) == sorted((json.loads(one) for _, one in letters()), key=str)
     return seconds
@@ -253,18 +250,20 @@ def constrained(path: str, threads: int, *, schema: bool = True) -> float:
     """Tokens a second of four canned answers at once, with the schema's forced tokens, or without any schema."""
     from edgellm.constraint import Grammar
 
-    found = engine(path, threads, slots=4, context=512)
-    pieces = found.vocab.pieces
-    index = {piece: token for token, piece in enumerate(pieces) if piece}
-    grammar, loop = Grammar.compile(canned.SCHEMA, found.vocab), measure._loop(found)
-    for number in range(8):
-        _, answer = canned.letter(number)
-        request = measure._sequence(number, 8, 256 if schema else len(found.vocab.encode(answer)))
-        request.constraint = canned.Canned(grammar.start(), answer, pieces, index) if schema else None
+    found = canned.Insistent(engine(path, threads, slots=4, context=512))
+    grammar, loop = Grammar.compile(canned.SCHEMA, found.vocab), measure._loop(found)  # type: ignore[arg-type]
+    work = canned.requests(found, grammar, 8)  # type: ignore[arg-type]
+    if schema:
+        found.requests = work
+    for request in work:
+        if not schema:
+            _, answer = canned.letter(request.id)
+            request.constraint = None
+            request.sampling = replace(request.sampling, max_tokens=len(found.vocab.encode(answer)))
+        request.prompt = request.prompt[-8:]
         loop.add(request)
-    tokens, start = 0, time.perf_counter()
-    while not loop.idle:
-        tokens += sum(event.reply.tokens for event in loop.step() if event.reply)
+    start = time.perf_counter()
+    tokens = sum(reply.tokens for reply in canned.answered(loop))
     return tokens / (time.perf_counter() - start)
 
 
@@ -404,11 +403,16 @@ def compared(row: Row, rounds: int, threads: int, model: Path | None) -> tuple[f
 
 def versions() -> str:
     """What was measured on what."""
-    names = ("llama-cpp-python", "xllamacpp", "ctransformers", "llguidance", "numpy")
-    found = [f"{name} {metadata.version(name)}" for name in names if importlib.util.find_spec(name.replace("-python", "").replace("-", "_"))]
+    names = {
+        "llama-cpp-python": "llama_cpp",
+        **{name: name for name in ("xllamacpp", "ctransformers", "llguidance", "numpy")},
+    }
+    found = [f"{name} {metadata.version(name)}" for name, module in names.items() if importlib.util.find_spec(module)]
     machine = hardware.detect()
     cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
-    return f"{date.today()}, {cpu}, {machine.physical_cores} cores, Python {platform.python_version()}, {', '.join(found)}"
+    return (
+        f"{date.today()}, {cpu}, {machine.physical_cores} cores, Python {platform.python_version()}, {', '.join(found)}"
+    )
 
 
 def _cpuinfo() -> list[str]:

@@ -1,7 +1,7 @@
 """Extraction with answers that are known beforehand: the speed of the schema work, whatever the model would have said.
 
-A model of random numbers never gives a good answer, and a bad one is cheap to constrain. So the loop does all of its
-work, masks included, and then takes the next piece of a canned answer instead of the likeliest token.
+A model of random numbers never gives a good answer, and noise is what schemas have most work with. So the engine computes
+every step, and then the next token of a canned answer is made the likeliest: what a trained model would have done.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgellm.constraint import Constraint
-    from edgellm.engines.base import Logits
+    from edgellm.constraint import Constraint, Grammar
+    from edgellm.engines.base import Engine, Feed, Logits
+    from edgellm.loop import Loop
+    from edgellm.prompt import Reply
+    from edgellm.sequence import Sequence as Request
 
 SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -68,27 +71,23 @@ def letter(number: int) -> tuple[str, str]:
 
 
 class Canned:
-    """A constraint that does its work and then insists on a canned answer."""
+    """A constraint that knows the answer: it does its work, and says which token comes next."""
 
     def __init__(self, inner: Constraint, answer: str, pieces: Sequence[bytes], index: Mapping[bytes, int]) -> None:
         self._inner, self._rest = inner, answer.encode()
         self._pieces, self._index = pieces, index
         self._longest = max(map(len, index), default=1)
 
-    def mask(self, logits: Logits) -> None:
-        """Compute the real mask, then leave only the next piece of the answer."""
-        self._inner.mask(logits)
-        wanted = self._wanted()
-        logits[:] = -float("inf")
-        logits[wanted] = 0.0
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
-    def prepare(self) -> None:
-        """Make the real mask ahead."""
-        self._inner.prepare()
-
-    def allows(self, token: int) -> bool:
-        """Ask the real constraint, but agree with the answer only."""
-        return self._inner.allows(token) and token == self._wanted()
+    def wanted(self) -> int:
+        """Return the longest allowed token that the rest of the answer begins with."""
+        for length in range(min(self._longest, len(self._rest)), 0, -1):
+            token = self._index.get(self._rest[:length])
+            if token is not None and self._inner.allows(token):
+                return token
+        raise AssertionError(f"the canned answer does not obey its schema at {self._rest[:40]!r}")
 
     def agrees(self, tokens: Sequence[int]) -> int:  # noqa: ARG002 - drafts are off while we measure
         """Draft nothing."""
@@ -105,23 +104,58 @@ class Canned:
         self._rest = self._rest[sum(len(self._pieces[token]) for token in tokens) :]
         return tokens
 
-    def affords(self, room: int) -> bool:
-        """Ask the real constraint."""
-        return self._inner.affords(room)
 
-    def closing(self) -> list[int]:
-        """Ask the real constraint."""
-        return self._inner.closing()
+class Insistent:
+    """An engine whose likeliest token is always the next one of a request's canned answer."""
 
-    @property
-    def complete(self) -> bool:
-        """Whether the value is finished."""
-        return self._inner.complete
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.requests: list[Request] = []
 
-    def _wanted(self) -> int:
-        """The longest allowed token that the rest of the answer begins with."""
-        for length in range(min(self._longest, len(self._rest)), 0, -1):
-            token = self._index.get(self._rest[:length])
-            if token is not None and self._inner.allows(token):
-                return token
-        raise AssertionError(f"the canned answer does not obey its schema at {self._rest[:40]!r}")
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def decode(self, feeds: Sequence[Feed], *worn: Any) -> Sequence[Logits]:
+        """Compute, then put the known token on top of every row that was asked for."""
+        rows = self._engine.decode(feeds, *worn)
+        running = {one.slot: one for one in self.requests if one.slot >= 0 and one.constraint}
+        for feed, row in zip((feed for feed in feeds if feed.logits), rows, strict=True):
+            canned = running[feed.slot].constraint if feed.slot in running else None
+            if isinstance(canned, Canned):
+                row[-1, canned.wanted()] = row[-1].max() + 10
+        return rows
+
+
+def requests(engine: Engine, grammar: Grammar, count: int) -> list[Request]:
+    """The work: so many letters with a shared instruction, and the answers that will be given."""
+    from edgellm.sampling import Sampling
+    from edgellm.sequence import Sequence as Request
+    from edgellm.text import TextStream
+
+    pieces = engine.vocab.pieces
+    index = {piece: token for token, piece in enumerate(pieces) if piece}
+    found = []
+    for number in range(count):
+        text, answer = letter(number)
+        found.append(
+            Request(
+                id=number,
+                prompt=engine.vocab.encode(INSTRUCTION + text),
+                sampling=Sampling(temperature=0.0, max_tokens=256),
+                text=TextStream(),
+                constraint=Canned(grammar.start(), answer, pieces, index),
+            )
+        )
+    return found
+
+
+def answered(loop: Loop) -> list[Reply]:
+    """Run a loop until it is idle. Raises what any request failed of."""
+    replies = []
+    while not loop.idle:
+        for event in loop.step():
+            if event.error:
+                raise event.error
+            if event.reply:
+                replies.append(event.reply)
+    return replies

@@ -176,29 +176,21 @@ def _decode(engine: LlamaCpp, width: int, step_s: float) -> float:
 def _extract(engine: LlamaCpp, slots: int) -> Iterator[Figure]:
     """Documents a second with a schema and a shared instruction, the answers being replayed."""
     from edgellm.constraint import Grammar
+    from edgellm.loop import Loop
 
-    pieces = engine.vocab.pieces
-    index = {piece: token for token, piece in enumerate(pieces) if piece}
-    grammar = Grammar.compile(canned.SCHEMA, engine.vocab)
-    loop = _loop(engine)
-    prefix, computed, answered = len(engine.vocab.encode(canned.INSTRUCTION)), 0, 0
-    start, count = time.perf_counter(), _DOCUMENTS if slots > 4 else _DOCUMENTS // 2
-    for number in range(count):
-        text, answer = canned.letter(number)
-        sequence = _sequence(number, 1, 256)
-        sequence.prompt = engine.vocab.encode(canned.INSTRUCTION + text)
-        sequence.constraint = canned.Canned(grammar.start(), answer, pieces, index)
-        loop.add(sequence)
-    while not loop.idle:
-        for event in loop.step():
-            if event.error:
-                raise event.error
-            if event.reply:
-                computed += event.reply.prompt_tokens - event.reply.shared_tokens
-                answered += event.reply.tokens
+    insistent = canned.Insistent(engine)
+    grammar, loop = Grammar.compile(canned.SCHEMA, engine.vocab), Loop(insistent)
+    count = _DOCUMENTS if slots > 4 else _DOCUMENTS // 2
+    start = time.perf_counter()
+    insistent.requests = canned.requests(engine, grammar, count)
+    for request in insistent.requests:
+        loop.add(request)
+    replies = canned.answered(loop)
+    prefix = len(engine.vocab.encode(canned.INSTRUCTION))
+    computed = sum(reply.prompt_tokens - reply.shared_tokens + reply.tokens for reply in replies)
     yield Figure("extraction", count, count / (time.perf_counter() - start), "documents/s")
     yield Figure("extraction prefix", count, float(prefix), "tokens")
-    yield Figure("extraction computed", count, float(computed + answered), "tokens")
+    yield Figure("extraction computed", count, float(computed), "tokens")
     _forget(engine)
 
 
