@@ -21,6 +21,7 @@ GREEDY = Sampling(temperature=0.0)
 
 # Rounds of summarizing summaries: each makes the text several times shorter, or gives up.
 _ROUNDS = 12
+_AGAIN_TOKENS = 64
 _WORDS_A_SENTENCE = 15  # to ask parts for sentences where words are wanted
 _PART_SENTENCES = range(2, 6)  # how many a part may be asked for
 
@@ -174,8 +175,8 @@ class _Work:
         return (yield from self._fitting(parts, context))
 
     def _room(self, context: int) -> int:
-        """Tokens kept for the answer."""
-        return min(self.sampling.max_tokens, max(16, context // 4))
+        """Tokens kept for the answer, and for asking once more."""
+        return min(self.sampling.max_tokens, max(16, context // 4)) + min(_AGAIN_TOKENS, context // 8)
 
     def _fitting(self, parts: list[str], context: int) -> Task[list[str]]:
         """Count the prompts as they will be asked, and cut those that are too long after all."""
