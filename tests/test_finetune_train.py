@@ -328,6 +328,12 @@ def test_a_run_begun_from_something_else_is_not_gone_on_with(tiny: base.Base, tm
     assert json.loads((tmp_path / "out" / "card.json").read_text())["settings"]["rate"] == 0.02
 
 
+def test_a_run_that_came_to_nothing_binds_nobody(tiny: base.Base, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="fits no layer"):
+        tune.perform(ready(tiny, tmp_path / "data", changed(FAST, targets=("query",))), tmp_path / "out")
+    tune.perform(ready(tiny, tmp_path / "data", changed(FAST, steps=1)), tmp_path / "out")
+
+
 def test_a_folder_of_somebody_else_is_left_alone(tiny: base.Base, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")

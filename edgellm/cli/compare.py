@@ -154,11 +154,11 @@ def _draw(rows: Sequence[Row], a: Side, b: Side) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from edgellm.compare.table import summary
+    from edgellm.compare.table import summary, titles
 
     drawn = Table(show_lines=True)
     drawn.add_column("#", style="dim", no_wrap=True)
-    for title in ("prompt", a.name, b.name):
+    for title in ("prompt", *titles(a, b)):
         drawn.add_column(Text(plain(title)), ratio=1, overflow="fold")
     for number, row in enumerate(rows, 1):
         after = Text(plain(row.b.text), style="red" if row.b.error else "green" if row.differs else "")

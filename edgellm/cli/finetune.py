@@ -267,6 +267,10 @@ def train(
         f"{len(ready.train.samples):,} samples to learn from ({ready.train.tokens:,} tokens), {held}; {ready.steps:,} steps.",
         err=True,
     )
+    if read.kind != "text":
+        click.echo(
+            f"Laid out {'by the chat template of the base' if ready.chat else 'as written, without a chat'}.", err=True
+        )
     if ready.train.cut:
         click.echo(
             f"{ready.train.cut:,} samples are longer than {settings.max_length:,} tokens: their end is cut.", err=True

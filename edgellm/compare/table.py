@@ -15,8 +15,8 @@ from edgellm.text import plain
 if TYPE_CHECKING:
     from edgellm.compare import Row, Said
 
-# Everything that means something to Markdown, or to the HTML within it, anywhere in a line.
-_MARKED = re.compile(r"([\\`*_{}\[\]()#+\-!|~$:.@^=])")
+# What means something to Markdown within a line, what makes links of bare addresses, and what begins a block.
+_MARKED = re.compile(r"([\\`*_{}\[\]|~$@]|:(?=//)|(?<=www)\.|^[#+=-]|(?<=\d)[.)](?=\s))", re.IGNORECASE)
 
 _STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;margin:2rem;color:#222}table{border-collapse:collapse;width:100%}"
@@ -26,9 +26,16 @@ _STYLE = (
 )
 
 
+def titles(a: Side, b: Side) -> tuple[str, str]:
+    """Headings that differ: names, and where they are the same the parameters too."""
+    if a.name != b.name:
+        return a.name, b.name
+    return f"{a.name}, {a.parameters}", f"{b.name}, {b.parameters}"
+
+
 def markdown(rows: Sequence[Row], a: Side, b: Side) -> str:
     """As a Markdown table, with parameters and scores below."""
-    lines = [f"| # | prompt | {_md(a.name)} | {_md(b.name)} |", "|---|---|---|---|"]
+    lines = [f"| # | prompt | {' | '.join(map(_md, titles(a, b)))} |", "|---|---|---|---|"]
     for number, row in enumerate(rows, 1):
         lines.append(f"| {number} | {_md(row.case.shown)} | {_md(row.a.text)} | {_md(row.b.text)} |")
     told = [f"{_md(side.name)}: {_md(side.parameters)}  " for side in (a, b)]
@@ -38,7 +45,7 @@ def markdown(rows: Sequence[Row], a: Side, b: Side) -> str:
 def page(rows: Sequence[Row], a: Side, b: Side) -> str:
     """As a page of HTML that needs nothing else and runs nothing."""
     title = html.escape(plain(f"{a.name} and {b.name}"))
-    head = "".join(f"<th>{html.escape(plain(text))}</th>" for text in ("#", "prompt", a.name, b.name))
+    head = "".join(f"<th>{html.escape(plain(text))}</th>" for text in ("#", "prompt", *titles(a, b)))
     body = "\n".join(_tr(number, row) for number, row in enumerate(rows, 1))
     told = "".join(f"<p><b>{html.escape(plain(side.name))}</b>: {html.escape(side.parameters)}</p>" for side in (a, b))
     said = "".join(f"<p>{html.escape(line)}</p>" for line in summary(rows))
@@ -80,7 +87,7 @@ def summary(rows: Sequence[Row]) -> list[str]:
     count = sum(row.case.reference is not None for row in rows)
     if before:
         told = ", ".join(f"{name} {before[name]:.2f} → {after[name]:.2f}" for name in before)
-        said.append(f"Against {count:,} references: {told}.")
+        said.append(f"Against {count:,} reference{'s' if count > 1 else ''}: {told}.")
     return said
 
 

@@ -26,7 +26,7 @@ def begin(out: Path, facts: Mapping[str, Any], *, fresh: bool) -> None:
     if begun is None:
         if out.exists() and any(out.iterdir()):
             raise UsageError(f"{out} holds something else: name a new folder.")
-    elif fresh:
+    elif fresh or not any((out / name).exists() for name in (_CARD, _CHECKPOINT)):  # it came to nothing
         for name in (_CARD, _CHECKPOINT, _RUN):
             (out / name).unlink(missing_ok=True)
     else:

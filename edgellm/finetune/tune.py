@@ -27,6 +27,7 @@ class Ready:
     settings: Settings
     train: Rows
     validation: Rows
+    chat: bool  # laid out by the base's template, not as written
 
     @property
     def steps(self) -> int:
@@ -44,7 +45,8 @@ def prepare(base: Base, given: Data, settings: Settings) -> Ready:
     laid = rows.lay_out(learn, layout, vocab, settings.max_length)
     if not laid.samples:
         raise UsageError(f"{given.files[0].name} has no token to learn from.")
-    return Ready(base, given, settings, laid, rows.lay_out(held, layout, vocab, settings.max_length))
+    kept = rows.lay_out(held, layout, vocab, settings.max_length)
+    return Ready(base, given, settings, laid, kept, layout.template is not None and given.kind != "text")
 
 
 def perform(
