@@ -390,10 +390,23 @@ class Model:
         """Summarize as `summarize` does."""
         return await self.bound("summarize").arun(summaries.summarize(text, sentences=sentences, words=words))
 
-    async def aextract(self, text: str, schema: Any = None, *, fields: str | None = None) -> Any:
-        """Extract as `extract` does."""
+    async def aextract(
+        self,
+        text: str,
+        schema: Any = None,
+        *,
+        fields: str | None = None,
+        examples: Sequence[tuple[str, Any]] = (),
+        sampling: Sampling = extraction.GREEDY,
+        verbatim: bool = False,
+        evidence: extraction.Evidence = False,
+    ) -> Any:
+        """Extract as `extract` does, from one text."""
         plain, finish = _shape(schema, fields)
-        return finish(await self.bound("extract").arun(extraction.extract(text, plain)))
+        task = extraction.extracted(
+            text, plain, examples=examples, sampling=sampling, verbatim=verbatim, evidence=evidence
+        )
+        return _finished(await self.bound("extract").arun(task), finish, bool(evidence))
 
     def batch(
         self,

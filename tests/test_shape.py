@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime
 import enum
@@ -231,6 +232,14 @@ def test_a_model_takes_any_of_them(script: Any, tmp_path: Path) -> None:
             model.extract("Bob", file)
         with pytest.raises(UsageError, match="cannot read"):
             model.extract("Bob", tmp_path / "gone.json")
+
+
+def test_the_async_twin_takes_the_same(script: Any) -> None:
+    script(rules=[{"when": "Ada", "say": '{"value": 3, "kids": []}'}])
+    with edgellm.load("demo", engine="scripted") as model:
+        found = asyncio.run(model.aextract("Ada, 3", Node, evidence=True))
+        assert (found.value, found.unproven) == (Node(3), ())
+        assert asyncio.run(model.aextract("Ada, 3", Node)) == Node(3)
 
 
 def test_examples_fill_what_room_the_context_has(script: Any) -> None:
