@@ -10,8 +10,9 @@ from collections.abc import Callable
 from edgellm.constraint.closing import Place, shortest
 from edgellm.constraint.vocabulary import Writer
 
-# With more room than this beyond the last known end, only every 16th step is looked at: a token has few brackets.
-_FAR, _EVERY = 128, 16
+# With more room than this beyond the last known end, only every 16th token is looked at, or fewer where there is much room:
+# a token has few brackets.
+_FAR, _EVERY, _BRACKETS = 128, 16, 8
 REACH_BYTES = 4096  # of an end that is looked for
 
 
@@ -38,8 +39,8 @@ class Budget:
         """Whether what was noted since the last time leaves enough of `room` tokens for an end; else, see `closing`."""
         if not self._begun:  # not before it is asked: the place takes another compilation
             self._begun, self._place, self._far = True, self._begin(), 2 * (self._least() or 0) + _FAR
-        self._unseen += 1
-        if self._place is None or (room > self._far and self._unseen < _EVERY):
+        self._unseen += self._steps
+        if self._place is None or (room > self._far and self._unseen < max(_EVERY, (room - self._far) // _BRACKETS)):
             self._late, self._step, self._steps = self._late + self._step, b"", 0
             return True
         self._unseen = 0
