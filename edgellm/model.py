@@ -10,7 +10,6 @@ import asyncio
 import json
 import math
 import os
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from edgellm.sampling import Sampling
 from edgellm.tasks import extract as extraction
 from edgellm.tasks import summarize as summaries
 from edgellm.tasks import translate as translation
-from edgellm.tasks.evidence import Extracted
+from edgellm.tasks.evidence import finished
 from edgellm.tasks.shape import Shape
 from edgellm.worker import Worker
 
@@ -337,7 +336,7 @@ class Model:
                 one, plain, examples=examples, sampling=sampling, verbatim=verbatim, evidence=evidence
             ),
         )
-        told = [_finished(one, finish, bool(evidence)) for one in ([found] if isinstance(text, str) else found)]
+        told = [finished(one, finish, bool(evidence)) for one in ([found] if isinstance(text, str) else found)]
         return told[0] if isinstance(text, str) else told
 
     async def achat(
@@ -406,7 +405,7 @@ class Model:
         task = extraction.extracted(
             text, plain, examples=examples, sampling=sampling, verbatim=verbatim, evidence=evidence
         )
-        return _finished(await self.bound("extract").arun(task), finish, bool(evidence))
+        return finished(await self.bound("extract").arun(task), finish, bool(evidence))
 
     def batch(
         self,
@@ -577,15 +576,6 @@ def _message(turn: Any) -> Message:
     if not wellformed or turn["role"] not in ("system", "user", "assistant") or not isinstance(turn["content"], str):
         raise UsageError(f"a message is {{'role': system|user|assistant, 'content': text}}, not {turn!r}.")
     return Message(turn["role"], turn["content"])
-
-
-def _finished(found: Extracted, finish: Callable[[Any], Any], evidence: bool) -> Any:
-    """The value as its class; with the evidence when that was asked for, else what is left out of it is a warning."""
-    if evidence:
-        return replace(found, value=finish(found.value))
-    for warning in found.warnings:
-        warnings.warn(warning, stacklevel=3)
-    return finish(found.value)
 
 
 def _shape(schema: Any, fields: str | None) -> Shape:

@@ -7,8 +7,9 @@ the model may quote what it goes by. Anything else has no evidence.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from edgellm.errors import SchemaUnsupported
@@ -50,6 +51,15 @@ class Extracted:
         """For JSON: `value` and `evidence`."""
         quotes = {pointer: asdict(quote) if quote else None for pointer, quote in self.evidence.items()}
         return {"value": self.value, "evidence": quotes}
+
+
+def finished(found: Extracted, finish: Callable[[Any], Any], evidence: bool) -> Any:
+    """What a caller gets: all of it when evidence was asked for, else the value; what that leaves unsaid is a warning."""
+    if evidence:
+        return replace(found, value=finish(found.value))
+    for warning in found.warnings:
+        warnings.warn(warning, stacklevel=3)
+    return finish(found.value)
 
 
 def leaves(value: Any) -> list[Position]:
