@@ -72,6 +72,11 @@ def test_a_file_that_is_no_conversation_is_said_so(text: str, words: str, tmp_pa
         run("hi", "--messages", str(path))
 
 
+def test_a_file_that_is_not_there_is_said_so() -> None:
+    with pytest.raises(UsageError, match=r"^cannot read missing.json: No such file"):
+        run("--messages", "missing.json")
+
+
 def test_the_safety_prompt_stands_before_the_system_prompt(script: Callable[..., None]) -> None:
     script(rules=[{"when": f"{SAFETY}\n\nBe brief.\n\nhi", "say": "guarded"}], otherwise="bare")
     assert run("hi", "-s", "Be brief.", "--safe").stdout == "guarded\n"

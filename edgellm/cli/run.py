@@ -82,8 +82,9 @@ def conversation(messages: Path | None, system: str | None, question: str) -> li
 
 
 def _parsed(path: Path) -> Any:
+    text = read_file(path)
     try:
-        found = json.loads(read_file(path))
+        found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON: {error}.") from error
     inner = found.get("messages") if isinstance(found, dict) else found
