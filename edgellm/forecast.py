@@ -14,6 +14,8 @@ from itertools import accumulate
 from pathlib import Path
 
 from edgellm import gguf, hub
+from edgellm.adapter import Choice as Adapter
+from edgellm.adapter import weighed
 from edgellm.engines import dry_run
 from edgellm.errors import DoesNotFit, EngineFailed
 from edgellm.hardware import Device, Machine
@@ -24,21 +26,48 @@ from edgellm.speed import Reading, reading
 _CONTEXTS = (4096, 8192, 32768, 131072)
 
 
-def plan(source: Source, header: gguf.Header, machine: Machine, wish: Wish, *, imagined: bool = False) -> Plan:
+def plan(
+    source: Source,
+    base: gguf.Header,
+    machine: Machine,
+    wish: Wish,
+    *,
+    imagined: bool = False,
+    adapters: Sequence[Adapter] = (),
+) -> Plan:
     """Plan for a model, needing no more of it than its header; `imagined` when the machine's GPUs are not here.
 
-    Raises DoesNotFit and UsageError.
+    `adapters` are chosen for this base. Raises DoesNotFit and UsageError.
     """
+    header = weighed(base, [one.path for one in adapters])
+    return noted(_planned(source, header, machine, wish, imagined, base), adapters)
+
+
+def noted(plan: Plan, adapters: Sequence[Adapter]) -> Plan:
+    """Add to a plan's reasons what adapters take."""
+    if not adapters:
+        return plan
+    total = sum(one.bytes for one in adapters)
+    names = ", ".join(one.name for one in adapters)
+    return replace(
+        plan,
+        reasons=(*plan.reasons, f"Adapters ({names}): {total / (1 << 20):.1f} MiB beside the weights they change."),
+    )
+
+
+def _planned(
+    source: Source, header: gguf.Header, machine: Machine, wish: Wish, imagined: bool, base: gguf.Header
+) -> Plan:
     estimate = fit(header, machine, wish)
     devices = machine.devices if imagined else ()
     if paths := source.here:
-        return settled(estimate, header, machine, wish, paths[0], imagined=devices)
+        return settled(estimate, header, machine, wish, paths[0], imagined=devices, base=base)
     if len(source.files) > 1:  # llama.cpp would want every part; a hollow one is made for single files only
         return estimate
     with tempfile.TemporaryDirectory() as folder:
         fetch, _ = hub.ranged(source.repo, source.revision, source.files[0].name)
         path = dry_run.hollow(fetch, header, str(Path(folder, "model.gguf")))
-        return settled(estimate, header, machine, wish, path, imagined=devices)
+        return settled(estimate, header, machine, wish, path, imagined=devices, base=base)
 
 
 def settled(

@@ -84,6 +84,7 @@ def load(
             planned = loras.weighed(header, [one.path for one in chosen])
         if runner == "llama_cpp":
             plan, tuned = forecast.settled(plan, planned, here, wish, paths[0], base=header), tune.known(header)
+        plan = forecast.noted(plan, chosen)
         opening = Opening(
             engine=runner,
             paths=paths,

@@ -6,9 +6,10 @@ import ctypes
 import importlib.util
 import json
 import os
+import random
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -425,3 +426,93 @@ def test_the_verbs_convert_and_show(tiny: tuple[Tiny, Path], tmp_path: Path) -> 
     refusal = subprocess.run([*command, "show", base], capture_output=True, text=True)
     assert refusal.returncode == 1
     assert "Traceback" not in refusal.stderr
+
+
+def mutations(data: bytes, count: int, seed: int) -> Iterator[bytes]:
+    """Files with a few bytes of their beginning changed, cut, or doubled."""
+    rng = random.Random(seed)
+    for _ in range(count):
+        raw = bytearray(data)
+        for _ in range(rng.choice([1, 1, 2, 5])):
+            at = rng.randrange(min(len(raw), 3000))
+            kind = rng.randrange(4)
+            if kind == 0:
+                raw[at] ^= 1 << rng.randrange(8)
+            elif kind == 1:
+                raw[at : at + 8] = rng.choice([0, 1, 63, 64, 2**31, 2**63 - 1, 2**64 - 1]).to_bytes(8, "little")
+            elif kind == 2:
+                del raw[at : at + rng.randrange(1, 40)]
+            else:
+                raw[at:at] = raw[at : at + rng.randrange(1, 40)]
+        yield bytes(raw)
+
+
+FUZZER = """
+import sys
+from pathlib import Path
+from edgellm import adapter, gguf
+from edgellm.engines.base import Feed, Worn
+from edgellm.engines.llama_cpp import LlamaCpp
+from edgellm.errors import EdgeError
+from edgellm.hardware import Machine
+from edgellm.plan import Wish, fit
+
+base, folder = sys.argv[1:]
+header = gguf.read(base)
+machine = Machine((), 1 << 34, 1 << 34, 1, 1, 1, "Linux", "x86_64", False, ())
+plan = fit(header, machine, Wish(context=64, slots=1, cells=64))
+refused = ran = 0
+for path in sorted(Path(folder).iterdir()):
+    try:
+        adapter.check(adapter.read(path), header)
+    except EdgeError:
+        refused += 1
+        continue
+    try:
+        engine = LlamaCpp([base], plan, [str(path)])
+    except EdgeError:
+        continue
+    engine.wear(Worn(0, 1.0))
+    engine.decode([Feed(0, [5, 6, 7], 1)])
+    engine.close()
+    ran += 1
+print(refused, ran)
+"""
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(3000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+def test_no_changed_file_that_passes_the_checks_stops_llama_cpp(
+    count: int, tiny: tuple[Tiny, Path], tmp_path: Path
+) -> None:
+    model, base = tiny
+    good = adapter.convert(
+        Lora(model, targets=["q_proj", "embed_tokens"]).save(tmp_path / "lora"), base, tmp_path / "x.gguf"
+    )
+    (tmp_path / "files").mkdir()
+    for number, raw in enumerate(mutations(Path(good.path).read_bytes(), count, seed=count)):
+        (tmp_path / "files" / f"{number:04}.gguf").write_bytes(raw)
+    command = [sys.executable, "-c", FUZZER, str(base), str(tmp_path / "files")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1700)
+    assert done.returncode == 0, done.stderr
+    refused, ran = map(int, done.stdout.split())
+    assert refused > count // 2
+    assert ran > 0
+
+
+def test_no_changed_folder_of_peft_raises_anything_but_a_sentence(tiny: tuple[Tiny, Path], tmp_path: Path) -> None:
+    model, base = tiny
+    folder = Lora(model, targets=["q_proj", "v_proj"]).save(tmp_path / "lora", alpha_pattern={"v_proj": 3})
+    weights, config = folder / "adapter_model.safetensors", folder / "adapter_config.json"
+    parts = {weights: weights.read_bytes(), config: config.read_bytes()}
+    converted, said = 0, list[str]()
+    for path, data in parts.items():
+        for raw in mutations(data, 150, seed=len(data)):
+            path.write_bytes(raw)
+            try:
+                adapter.convert(folder, base, tmp_path / "x.gguf", overwrite=True)
+                converted += 1
+            except EdgeError as error:
+                said.append(str(error))
+        path.write_bytes(data)
+    assert 0 < converted < 300
+    assert not any("\n" in one for one in said)

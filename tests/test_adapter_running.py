@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -147,6 +149,22 @@ def test_the_plan_counts_their_bytes(files: dict[str, Path]) -> None:
         more = fitted.plan.host_bytes - plain.plan.host_bytes
     total = sum(one.bytes for one in chosen)
     assert total <= more < total + 256 * 2 * 2 * 14 + 4096
+
+
+def test_plans_and_answers_name_them(files: dict[str, Path]) -> None:
+    command = [sys.executable, "-m", "edgellm"]
+    model = ["-m", str(files["base"]), "--template", "chatml"]
+    planned = subprocess.run(
+        [*command, "plan", str(files["base"]), "--adapter", f"{files['red']}:0.5"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert "Adapters (red): 0.0 MiB" in planned.stdout, planned.stderr
+    asked = [*command, "extract", "name: x", "--fields", "ok bool", *model, "--adapter", str(files["red"]), "--json"]
+    answered = subprocess.run(asked, capture_output=True, text=True, timeout=100)
+    digest = hashlib.sha256(files["red"].read_bytes()).hexdigest()
+    assert json.loads(answered.stdout)["adapters"] == [{"name": "red", "scale": 1.0, "sha256": digest}], answered.stderr
 
 
 def test_on_a_gpu_they_lie_beside_their_weights(files: dict[str, Path]) -> None:

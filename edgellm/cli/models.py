@@ -124,6 +124,7 @@ def rm(model: str, yes: bool) -> None:
 @click.option("--context", type=click.IntRange(1), help="Tokens one conversation may hold.")
 @click.option("--slots", type=click.IntRange(1), default=1, show_default=True, help="Prompts answered at once.")
 @click.option("--gpu-layers", default="auto", show_default=True, help="auto, all, or a number.")
+@click.option("--adapter", metavar="FILE[:SCALE]", help="A LoRA that is to run beside it.")
 @_json_option
 @_offline_option
 def plan(
@@ -133,6 +134,7 @@ def plan(
     context: int | None,
     slots: int,
     gpu_layers: str,
+    adapter: str | None,
     as_json: bool,
     offline: bool,
 ) -> None:
@@ -141,6 +143,7 @@ def plan(
     Without options it also compares the model's quantizations at usual contexts on this machine.
     """
     from edgellm import forecast, source
+    from edgellm.adapter import choose
     from edgellm.cli import forecasts
     from edgellm.cli.options import layers
     from edgellm.plan import Wish
@@ -151,7 +154,7 @@ def plan(
     machine = _machine(vram, ram)
     compares = not (vram or ram or context or as_json) and (slots, gpu_layers) == (1, "auto")
     try:
-        decided = forecast.plan(found, header, machine, wish, imagined=bool(vram))
+        decided = forecast.plan(found, header, machine, wish, imagined=bool(vram), adapters=choose(adapter, header))
     except DoesNotFit:
         if compares:  # what would fit instead is the cure
             table(*forecasts.comparison(found, header, machine, wish, offline=offline))

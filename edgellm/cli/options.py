@@ -188,6 +188,13 @@ def opened(
         yield opened_model
 
 
+def beside(model: Model) -> dict[str, Any]:
+    """What ran beside a model, for the JSON of an answer: nothing, where nothing did."""
+    from edgellm.rows.receipt import adapters
+
+    return {"adapters": adapters(model.opening)} if model.adapters else {}
+
+
 def announce(model: str, *, offline: bool) -> Source:
     """Find a model, and say what is about to be downloaded, how much of it there is, and under which licence."""
     from edgellm.source import GB, find

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli.options import given_text, model_options, opened, read_file, sampling_options
+from edgellm.cli.options import beside, given_text, model_options, opened, read_file, sampling_options
 from edgellm.errors import EmptyText, UsageError
 from edgellm.sampling import Sampling
 
@@ -102,6 +102,7 @@ def _continued(text: str, sampling: Sampling) -> Any:
 def _told(model: Model, reply: Reply) -> dict[str, Any]:
     return {
         "model": model.name,
+        **beside(model),
         "result": reply.text,
         "finish": reply.finish,
         "prompt_tokens": reply.prompt_tokens,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli.options import given_text, model_options, opened, read_file, sampling_options, text_options
+from edgellm.cli.options import beside, given_text, model_options, opened, read_file, sampling_options, text_options
 from edgellm.errors import EmptyText, TruncatedOutput, UsageError
 from edgellm.prompt import Task
 from edgellm.sampling import Sampling
@@ -91,7 +91,7 @@ def _task(text: str, as_json: bool, load: dict[str, Any], task: Any) -> None:
     with opened(**load) as model:
         start = time.monotonic()
         try:
-            result = model.run(task(text))
+            result = model.bound("extract").run(task(text))
         except TruncatedOutput as error:
             if error.partial is not None:
                 click.echo(f"What there is: {extraction.dump(error.partial)}", err=True)
@@ -103,7 +103,7 @@ def _answer(result: Any, as_json: bool, model: Model, seconds: float) -> None:
     from edgellm.text import plain
 
     if as_json:
-        result = {"model": model.name, "result": result, "seconds": round(seconds, 3)}
+        result = {"model": model.name, **beside(model), "result": result, "seconds": round(seconds, 3)}
     line = result if isinstance(result, str) else extraction.dump(result)
     click.echo(plain(line) if sys.stdout.isatty() else line)
 

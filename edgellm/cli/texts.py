@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar, get_args
 
 import click
 
-from edgellm.cli.options import given_text, model_options, opened, read_file, sampling_options, text_options
+from edgellm.cli.options import beside, given_text, model_options, opened, read_file, sampling_options, text_options
 from edgellm.errors import EmptyText, OutputFailed, UsageError
 from edgellm.prompt import Prompt, Reply, Task
 from edgellm.sampling import Sampling
@@ -139,7 +139,9 @@ def _perform(verb: str, text: str, task: Callable[[str], Task[Any]], target: _Ta
         click.echo(f"It was read in {told.parts:,} parts.", err=True)
     _warn(told.warnings)
     ended = told.text + ("\n" if target.output and text.endswith("\n") and not told.text.endswith("\n") else "")
-    target.write(ended, {"model": model.name, "result": told.text, "seconds": seconds, "report": told.facts()})
+    target.write(
+        ended, {"model": model.name, **beside(model), "result": told.text, "seconds": seconds, "report": told.facts()}
+    )
 
 
 def _warn(warnings: tuple[str, ...]) -> None:
