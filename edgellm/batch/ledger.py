@@ -223,7 +223,6 @@ _TITLES = {
     "model.files": "the model's file",
     "model.adapters": "the model's adapters",
     "model.template": "the model's chat template",
-    "model.adapters": "the set of adapters",
 }
 
 
