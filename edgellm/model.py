@@ -84,11 +84,10 @@ def load(
             planned = loras.weighed(header, [one.path for one in chosen])
         if runner == "llama_cpp":
             plan, tuned = forecast.settled(plan, planned, here, wish, paths[0], base=header), tune.known(header)
-        plan = forecast.noted(plan, chosen)
         opening = Opening(
             engine=runner,
             paths=paths,
-            plan=tune.applied(plan, tuned, wish, here),
+            plan=forecast.noted(tune.applied(plan, tuned, wish, here), chosen),
             metadata=_small(header.metadata, without="tokenizer.chat_template" if template else ""),
             template_hint=template or (found.entry.template if found.entry else None),
             margin_keys={device.name: margins.key(device) for device in here.devices},
