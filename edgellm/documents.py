@@ -113,7 +113,7 @@ def _pdf(path: Path, data: bytes) -> Document:
     empty = texts.count("")
     if empty == len(texts):
         raise UsageError(f"{path} has {len(pages):,} pages and no text on them: it may be scanned.")
-    notes = (f"{empty:,} of its {len(pages):,} pages have no text: they may be scanned",) if empty else ()
+    notes = (f"there is no text on {empty:,} of its {len(pages):,} pages, which may be scanned",) if empty else ()
     return Document(_flowing([text for text in texts if text]) + "\n", "pdf", notes)
 
 

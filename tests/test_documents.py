@@ -75,7 +75,7 @@ def test_a_pdf_comes_page_by_page(tmp_path: Path) -> None:
 def test_pages_without_text_are_noted(tmp_path: Path) -> None:
     found = documents.look(given_file(tmp_path, "a.pdf", pdf("One.", "", "")))
     assert (found.kind, found.text) == ("pdf", "One.\n")
-    assert found.notes == ("2 of its 3 pages have no text: they may be scanned",)
+    assert found.notes == ("there is no text on 2 of its 3 pages, which may be scanned",)
 
 
 def test_lines_of_a_paragraph_flow_and_hyphens_at_the_margin_go(tmp_path: Path) -> None:

@@ -163,11 +163,14 @@ def test_the_embedded_model_reads_any_length() -> None:
     rounds: list[list[Prompt]] = []
     with edgellm.load("demo") as model:
         try:
-            assert model.run(watched(summarized(report * 120, options=Options(sentences=2)), rounds)).chunks > 2
+            assert (
+                model.run(watched(summarized(report * 60, sampling=SMALL, options=Options(sentences=2)), rounds)).chunks
+                > 1
+            )
         except TruncatedOutput:  # it is tiny: what it makes of its own summaries may have no end
             assert not rounds[-1][0].count
         sizes = [model.count([{"role": "user", "content": content(prompt)}]) for one in rounds for prompt in one]
         asked = [size for size, prompt in zip(sizes, itertools.chain(*rounds), strict=True) if not prompt.count]
-        assert len(asked) > 3
+        assert len(asked) >= 2
         assert max(asked) < model.plan.context
     assert content(ask("t")).startswith("Summarize this text in exactly 2")

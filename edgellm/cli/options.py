@@ -88,7 +88,10 @@ def model_options(command: F, *, context: bool = True) -> F:
 def text_options(command: F) -> F:
     """Add TEXT and -f FILE; the command gets them as `text` and `file`, for `given_text`."""
     command = click.option(
-        "-f", "--file", type=click.Path(path_type=Path), help="Read the text from a file; - is stdin."
+        "-f",
+        "--file",
+        type=click.Path(path_type=Path),
+        help="Read the text from a file: plain, Markdown, HTML or PDF; - is stdin.",
     )(command)
     return click.argument("text", required=False)(command)
 
