@@ -212,7 +212,6 @@ class Service:
         if data and len(held) >= _WORTH_READING and not (alone and len(held) < len(tokens)):
             try:
                 states.write(path, self._likeness(worn), states.State(held, data))
-                states.prune(path.parent)
             except OSError as error:
                 raise EngineFailed(f"what was computed could not be kept: {error}.") from error
         else:

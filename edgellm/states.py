@@ -29,6 +29,7 @@ _TOKEN_BYTES = 4
 _KEPT_FREE_BYTES = 1 << 30  # a cache must not fill a disk
 # What reading junk can raise.
 _BAD = (OSError, ValueError, TypeError, OverflowError, RecursionError, MemoryError)
+_UNFINISHED = (".part", ".lent")
 _STALE_S = 3600.0  # an unfinished file this old belongs to nobody any more
 
 
@@ -55,7 +56,7 @@ def named(text: str) -> Path:
 def write(path: Path, key: str, state: State) -> int:
     """Write a state, whole or not at all, readable by its owner only; returns the file's size in bytes.
 
-    Raises OSError when it cannot be written, also when the disk would be nearly full then.
+    Raises OSError when it cannot be written, also when the disk would be nearly full then, or another file is in the way.
     """
     tokens = _packed(state.tokens)
     header = {
@@ -67,9 +68,11 @@ def write(path: Path, key: str, state: State) -> int:
     head = _MAGIC + json.dumps(header).encode() + b"\n"
     size = len(head) + len(tokens) + len(state.data)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.exists() and not ours(path):
+        raise OSError(17, "something else stands there, and is not overwritten", str(path))
     if size > BUDGET_BYTES // 2 or shutil.disk_usage(path.parent).free < size + _KEPT_FREE_BYTES:
         raise OSError(28, "there is no room for a state of this size", str(path))
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+    draft = path.with_name(f"{path.name}.{os.getpid()}{_UNFINISHED[0]}")
     try:
         with open(
             os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600), "wb"
@@ -101,7 +104,7 @@ def lent(path: Path, key: str) -> Iterator[State | None]:
     if state is None:
         yield None
         return
-    aside = path.with_name(f"{path.name}.{os.getpid()}.lent")
+    aside = path.with_name(f"{path.name}.{os.getpid()}{_UNFINISHED[1]}")
     try:
         os.replace(path, aside)
     except OSError:  # somebody else has it at the moment, or the folder is read-only
@@ -114,22 +117,35 @@ def lent(path: Path, key: str) -> Iterator[State | None]:
 
 
 def prune(where: Path, budget_bytes: int = BUDGET_BYTES) -> None:
-    """Remove the states that were used longest ago until the rest fits, and what dead processes have left."""
+    """Remove the states that were used longest ago until the rest fits, and what dead processes have left.
+
+    Other files stay, whatever they are called: Kivy's end in .kv as well.
+    """
     files = []
     for path in where.glob(f"*{SUFFIX}*"):
         with contextlib.suppress(OSError):
             about = path.stat()
-            files.append((about.st_mtime, about.st_size, path))
+            if ours(path):
+                files.append((about.st_mtime, about.st_size, path))
     total = 0
     for when, size, path in sorted(files, reverse=True):
         if path.suffix == SUFFIX:
             total += size
             doomed = total > budget_bytes
         else:
-            doomed = when < time.time() - _STALE_S
+            doomed = path.suffix in _UNFINISHED and when < time.time() - _STALE_S
         if doomed:
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def ours(path: Path) -> bool:
+    """Say whether a file is a state, or was to become one: a power failure may leave nothing of it but its name."""
+    try:
+        with open(path, "rb") as file:
+            return _MAGIC.startswith(file.read(len(_MAGIC)))
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,10 +122,22 @@ def test_the_states_used_longest_ago_make_room(tmp_path: Path) -> None:
         path = tmp_path / f"{age}.kv"
         size = states.write(path, KEY, STATE)
         os.utime(path, (now - age, now - age))
-    (tmp_path / "talk.jsonl").write_text("not ours")
+    for name in ("talk.jsonl", "a talk about.kv.jsonl", "kivy.kv"):
+        (tmp_path / name).write_text("not ours")
+        os.utime(tmp_path / name, (1, 1))
     assert lent(tmp_path / "5.kv") == STATE  # used just now
     states.prune(tmp_path, 3 * size)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.kv", "1.kv", "5.kv", "talk.jsonl"]
+    others = {"talk.jsonl", "a talk about.kv.jsonl", "kivy.kv"}
+    assert {path.name for path in tmp_path.iterdir()} - others == {"0.kv", "1.kv", "5.kv"}
+    assert all((tmp_path / name).read_text() == "not ours" for name in others)
+
+
+def test_no_other_file_is_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "thesis.txt"
+    path.write_text("not ours")
+    with pytest.raises(OSError, match="not overwritten"):
+        states.write(path, KEY, STATE)
+    assert path.read_text() == "not ours"
 
 
 def test_a_disk_that_is_nearly_full_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

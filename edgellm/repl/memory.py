@@ -94,6 +94,7 @@ class Memory:
                 before.join()
             try:
                 model.keep(sent, path)
+                states.prune(path.parent)
                 if mine:
                     _drop_orphans(path.parent)
             except EdgeError as error:  # the conversation itself is saved; a dead engine is told when it is needed
@@ -111,6 +112,6 @@ def _beside(transcript: Transcript) -> Path | None:
 def _drop_orphans(folder: Path) -> None:
     """Whoever removes a conversation means all of it."""
     for path in folder.glob(f"*{states.SUFFIX}"):
-        if not path.with_name(path.name.removesuffix(states.SUFFIX) + ".jsonl").exists():
+        if states.ours(path) and not path.with_name(path.name.removesuffix(states.SUFFIX) + ".jsonl").exists():
             with contextlib.suppress(OSError):
                 path.unlink()
