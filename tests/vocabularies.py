@@ -62,6 +62,7 @@ def _folder() -> Path:
     return _unpacked(package) if package else pytest.skip(_WHY)
 
 
+@functools.cache
 def _cached() -> Path | None:
     """Find the source package among pip's downloads, whose names are hashes."""
     for path in Path(_CACHE).glob("http*/**/*"):
