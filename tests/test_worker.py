@@ -154,6 +154,7 @@ def test_an_engine_that_hangs_is_typed_without_anybody_cancelling(
     with pytest.raises(EngineCrashed, match=r"no step ended within 0\.5 s: the engine hangs"):
         answer(worker.session(), "hi")
     script(otherwise="back again")
+    monkeypatch.setenv("EDGELLM_HANG_S", "60")
     assert answer(worker.session(), "hi").text == "back again"
 
 
