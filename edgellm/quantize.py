@@ -51,6 +51,7 @@ class Cost:
     after_bytes: int
     before: float
     after: float
+    tokens: int  # of the text: below some hundreds, chance decides
 
     @property
     def rise(self) -> float:
@@ -115,9 +116,9 @@ def cost(
     found = []
     for path in (source, target):
         with load(path, context=min(512, gguf.read(path).context_length), slots=1, threads=threads) as model:
-            found.append((model.header.file_bytes, model.perplexity(text)))
-    (before_bytes, before), (after_bytes, after) = found
-    return Cost(before_bytes, after_bytes, before, after)
+            found.append((model.header.file_bytes, model.perplexity(text), model.count(text)))
+    (before_bytes, before, tokens), (after_bytes, after, _) = found
+    return Cost(before_bytes, after_bytes, before, after, tokens)
 
 
 def _number(to: str) -> int:
@@ -128,7 +129,9 @@ def _number(to: str) -> int:
         raise UsageError(
             f"{name} needs an importance matrix, which is measured on much text: choose Q3_K_M or Q2_K instead."
         )
-    near = difflib.get_close_matches(name, TYPES, n=1, cutoff=0.5)
+    near = [kind for kind in TYPES if name and kind.startswith(name)] or difflib.get_close_matches(
+        name, TYPES, cutoff=0.5
+    )
     cure = f"did you mean {near[0]}?" if near else f"choose {', '.join(TYPES)}."
     raise UsageError(f"there is no kind {to!r}: {cure}")
 

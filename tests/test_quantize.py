@@ -62,6 +62,7 @@ def test_nonsense_is_refused_before_anything_is_written(plain: Path, tmp_path: P
     out = tmp_path / "out.gguf"
     for source, target, kind, error, words in (
         (plain, out, "Q4_K_X", UsageError, "did you mean Q4_K_"),
+        (plain, out, "q4", UsageError, "did you mean Q4_K_M"),
         (plain, out, "wonder", UsageError, "choose F32, F16"),
         (plain, out, "IQ2_XS", UsageError, "importance matrix"),
         (plain, out, "F32", UsageError, "F32 already"),
@@ -119,6 +120,7 @@ def test_the_verb_says_what_it_cost(plain: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     assert facts["quantization"] == "Q6_K"
+    assert facts["tokens"] > 150
     assert facts["perplexity_before"] != facts["perplexity_after"] > 1
     again = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert (again.returncode, again.stdout) == (2, "")

@@ -60,6 +60,6 @@ def quantize(
         except EdgeError as error:  # the file is made, whatever can be said about it
             click.echo(f"What it cost could not be measured: {error}", err=True)
         else:
-            facts |= {"perplexity_before": cost.before, "perplexity_after": cost.after}
-            line += f" Perplexity {cost.before:.3f} before, {cost.after:.3f} after ({cost.rise:+.1%})."
+            facts |= {"perplexity_before": cost.before, "perplexity_after": cost.after, "tokens": cost.tokens}
+            line += f" Perplexity {cost.before:.3f} before, {cost.after:.3f} after ({cost.rise:+.1%}, on {cost.tokens:,} tokens)."
     click.echo(json.dumps(facts) if as_json else line)
