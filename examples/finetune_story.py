@@ -62,7 +62,7 @@ KEPT = {
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--folder", type=Path, help="where to work; a temporary folder without it")
-parser.add_argument("--steps", type=int, default=32)
+parser.add_argument("--steps", type=int, default=64)
 options = parser.parse_args()
 
 
