@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from edgellm.model import Model, load
     from edgellm.plan import Plan
     from edgellm.tasks.evidence import Extracted
+    from edgellm.tasks.summarize import Summary
+    from edgellm.tasks.translate import Translation
 
 _ROOMS = {
     "Extracted": "tasks.evidence",
@@ -43,6 +45,8 @@ _ROOMS = {
     "Outcome": "drive",
     "Plan": "plan",
     "Stream": "drive",
+    "Summary": "tasks.summarize",
+    "Translation": "tasks.translate",
     "load": "model",
 }
 
@@ -69,7 +73,9 @@ __all__ = [
     "Sampling",
     "SchemaUnsupported",
     "Stream",
+    "Summary",
     "TemplateError",
+    "Translation",
     "TruncatedOutput",
     "UsageError",
     "load",

@@ -385,9 +385,13 @@ class Model:
         options = translation.Options(format=format, glossary=glossary or {}, strict=strict)
         return await self.bound("translate").arun(translation.translate(text, to, source, options=options))
 
-    async def asummarize(self, text: str, *, sentences: int | None = None, words: int | None = None) -> str:
+    async def asummarize(
+        self, text: str, *, sentences: int | None = None, words: int | None = None, strict: bool = False
+    ) -> str:
         """Summarize as `summarize` does."""
-        return await self.bound("summarize").arun(summaries.summarize(text, sentences=sentences, words=words))
+        return await self.bound("summarize").arun(
+            summaries.summarize(text, sentences=sentences, words=words, strict=strict)
+        )
 
     async def aextract(
         self,

@@ -63,6 +63,7 @@ def test_what_is_still_lost_is_reported_and_the_better_answer_kept() -> None:
     assert result.text == "Salut {name}"
     assert result.warnings == ("placeholder {greeting} is missing",)
     assert (result.kept, result.retries) == (1, 1)
+    assert isinstance(result, edgellm.Translation)
 
 
 def test_strict_raises_and_carries_the_text() -> None:
