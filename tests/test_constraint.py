@@ -599,10 +599,10 @@ def test_the_search_for_a_culprit_survives_a_long_chain() -> None:
 
 
 def test_a_search_too_deep_for_the_interpreter_blames_the_whole_schema(monkeypatch: pytest.MonkeyPatch) -> None:
-    def deep(self: Any, pointer: str, part: Any) -> None:
+    def deep(pointer: str, part: Any) -> None:
         raise RecursionError
 
-    monkeypatch.setattr(refusal._Search, "_within", deep)
+    monkeypatch.setattr(refusal, "_innermost", deep)
     with pytest.raises(SchemaUnsupported, match="cannot enforce the schema while decoding") as caught:
         Grammar.compile(record(a={"not": {}}), VOCAB)
     assert caught.value.pointer == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from edgellm.constraint.library import json_grammar, matcher
@@ -36,7 +37,10 @@ def blame(schema: dict[str, Any], message: str) -> SchemaUnsupported:
 
 
 class _Search:
-    """Looks for the innermost subschema that fails alone with the same message, for half a second at most."""
+    """Looks for the innermost subschema that fails alone with the same message, for half a second of computing at most.
+
+    First among those that have the keyword which the message means; of a large schema these are few.
+    """
 
     def __init__(self, schema: dict[str, Any], message: str) -> None:
         from llguidance import LLTokenizer
@@ -45,22 +49,33 @@ class _Search:
         self._tokenizer = LLTokenizer("byte")
         self._shared = {key: schema[key] for key in ("$schema", "$defs", "definitions") if key in schema}
         self._followed: set[str] = set()
-        self._until = time.monotonic() + 0.5
+        self._until = time.process_time() + 0.5
 
     def find(self) -> tuple[str, dict[str, Any]]:
         """Return the pointer and the subschema; the root when nothing smaller is to blame."""
+        keyword = _keyword(self._message)
         try:
-            return self._within("", self._schema) or ("", self._schema)
+            having = [one for one in _innermost("", self._schema) if keyword in one[1]]
+            return self._first(having) or self._within("", self._schema) or (having or [("", self._schema)])[0]
         except RecursionError:
             return "", self._schema
 
+    def _first(self, parts: list[tuple[str, dict[str, Any]]]) -> tuple[str, dict[str, Any]] | None:
+        return next(
+            (one for one in parts if one[0] and time.process_time() < self._until and self._fails(one[1])), None
+        )
+
+    def _fails(self, part: dict[str, Any]) -> bool:
+        error = matcher(json_grammar({**part, **self._shared}), self._tokenizer).get_error()
+        return bool(error == self._message)
+
     def _within(self, pointer: str, part: Any) -> tuple[str, dict[str, Any]] | None:
-        if not isinstance(part, dict) or time.monotonic() > self._until:
+        if not isinstance(part, dict) or time.process_time() > self._until:
             return None
         for step, child in children(part):
             if found := self._within(pointer + step, child):
                 return found
-        if not pointer or matcher(json_grammar({**part, **self._shared}), self._tokenizer).get_error() != self._message:
+        if not pointer or not self._fails(part):
             return None
         reference = str(part.get("$ref"))
         target = behind(self._schema, reference)
@@ -68,6 +83,14 @@ class _Search:
             return pointer, part
         self._followed.add(reference)
         return self._within(reference[1:], target) or (pointer, part)
+
+
+def _innermost(pointer: str, part: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every subschema with its pointer, those inside before the one around them."""
+    if isinstance(part, dict):
+        for step, child in children(part):
+            yield from _innermost(pointer + step, child)
+        yield pointer, part
 
 
 def _keyword(message: str) -> str:
