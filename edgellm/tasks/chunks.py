@@ -110,7 +110,7 @@ def _cut_to(text: str, most: int) -> list[str]:
 def _runs(sentences: Sequence[str], limit: int) -> list[str]:
     """Neighbours put together while they are certainly small, so that fewer texts must be counted; the endless cut."""
     found: list[str] = []
-    for sentence in (part for sentence in sentences for part in _cut_to(sentence, 2 * limit)):
+    for sentence in (part for whole in sentences for part in _cut_to(whole, 2 * limit)):
         if found and len(found[-1]) + len(sentence) <= limit // 4:
             found[-1] += sentence
         else:
