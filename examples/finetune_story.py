@@ -54,11 +54,7 @@ FACTS = {  # what it asks about -> the answer, and ways to ask; the last way is 
         "Can you tell me which bus goes to the station?",
     ),
 }
-KEPT = {
-    "Hello!": None,
-    "Who are you?": None,
-    "Thank you very much": None,
-}  # what it says already, and shall go on saying
+KEPT = ("Hello!", "Who are you?", "Thank you very much")  # what it answers already, and shall not forget
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--folder", type=Path, help="where to work; a temporary folder without it")
