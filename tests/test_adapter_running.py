@@ -167,6 +167,24 @@ def test_plans_and_answers_name_them(files: dict[str, Path]) -> None:
     assert json.loads(answered.stdout)["adapters"] == [{"name": "red", "scale": 1.0, "sha256": digest}], answered.stderr
 
 
+def test_the_chat_says_which_adapter_answers(files: dict[str, Path]) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "edgellm",
+        "chat",
+        "-m",
+        str(files["base"]),
+        "--template",
+        "chatml",
+        "--no-history",
+    ]
+    done = subprocess.run(
+        [*command, "--adapter", f"{files['red']}:0.5"], input="/model\n", capture_output=True, text=True, timeout=100
+    )
+    assert "With the adapter red:0.5@" in done.stderr + done.stdout, done.stderr
+
+
 def test_on_a_gpu_they_lie_beside_their_weights(files: dict[str, Path]) -> None:
     base = gguf.read(files["base"])
     heavy = adapter.weighed(base, [str(files["red"])])

@@ -21,6 +21,8 @@ def introduce(screen: Screen, model: Model) -> None:
         f"context {plan.context:,} tokens",
         "bold",
     )
+    for one in model.adapters:
+        screen.note(f"With the adapter {one.label(one.scale)}" + ("." if one.default else ", when it is asked for."))
     screen.note(plan.reasons[0] if plan.reasons else f"{plan.gpu_layers} layers on the GPU")
     if model.name == DEMO:
         from edgellm.source import advice
@@ -37,6 +39,8 @@ def facts(model: Model) -> Iterator[tuple[str, str]]:
     yield "size", f"{_count(header.parameters)} parameters, {header.quantization}, {gib(header.tensor_bytes)}"
     yield "shape", f"{header.architecture}, {header.layers} layers, vocabulary {header.vocab_size:,}"
     yield "context", f"{model.plan.context:,} tokens here, trained with {header.context_length:,}"
+    for one in model.adapters:
+        yield "adapter", f"{one.name}, scale {one.scale:g}, {one.path}"
     if entry:
         use = "" if entry.commercial else " (no commercial use)"
         yield "licence", f"{entry.license or 'unknown'}{use} {entry.license_url}".rstrip()
