@@ -102,7 +102,7 @@ class Drive(Generic[T]):
         while True:
             try:
                 prompts = next(job.task) if replies is None else job.task.send(replies)
-                asked = [checked(prompt) for prompt in prompts]
+                asked = [replace(checked(prompt), silent=True) for prompt in prompts]
             except StopIteration as done:
                 yield Outcome(job.index, result=done.value)
                 return

@@ -230,7 +230,7 @@ class Loop:
         elif move.guess >= 0 and len(sequence.answer) > before:
             outcomes.append(Outcome(move.match, 1, int(sequence.answer[before] == move.guess), tried=False))
         text = "".join(sequence.said[said:])
-        events = [Event(sequence.id, text)] if text else []
+        events = [Event(sequence.id, text)] if text and not sequence.silent else []
         if error:
             return [*events, self._fail(sequence, error)]
         return [*events, self._end(sequence, finish)] if finish else events

@@ -40,6 +40,7 @@ class Prompt:
     # every conversation under it begins with. The reply's `shared_tokens` says how many tokens that are.
     keep: str | None = None
     priority: int = 0  # a higher one goes first, and may make lower ones wait
+    silent: bool = False  # only the reply is wanted, no text on its way: nothing crosses the pipe at every step
     # NAME[:SCALE] of an adapter opened with the model, "none" for the base alone; without one, the default.
     adapter: str | None = None
     score: bool = False  # only measure how surprised the model is by `completion`: nothing is generated

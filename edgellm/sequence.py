@@ -44,6 +44,7 @@ class Sequence:
     text: TextStream
     constraint: Constraint | None = None
     priority: int = 0  # a higher one goes first
+    silent: bool = False  # only its reply is wanted
     worn: Worn | None = None  # the adapter it is computed with
     adapter: str = ""  # and how its reply names it
     asked: float = field(default_factory=time.monotonic)

@@ -84,6 +84,7 @@ class Service:
             ),
             constraint=grammar.start() if grammar else None,
             priority=prompt.priority,
+            silent=prompt.silent,
             worn=worn,
             adapter=adapter,
         )

@@ -91,6 +91,15 @@ def test_counts_and_times_are_told() -> None:
     assert 0 <= reply.first_token_s <= reply.total_s
 
 
+def test_who_wants_only_the_reply_gets_nothing_on_its_way() -> None:
+    loop, silent = Loop(Watched()), sequence(0, "<a>")
+    silent.silent = True
+    loop.add(silent)
+    events = [event for _ in range(100) if not loop.idle for event in loop.step()]
+    assert [event.reply.text for event in events if event.reply] == [RULES[0].say]
+    assert len(events) == 1
+
+
 def test_max_tokens_and_stop_strings_end_an_answer() -> None:
     cut, stopped = run(
         Watched(),
