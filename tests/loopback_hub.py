@@ -18,9 +18,10 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -162,7 +163,7 @@ def _without(answer: Answer, name: str) -> dict[str, str]:
 class Repo:
     """A repository: files at one commit."""
 
-    files: dict[str, bytes]
+    files: dict[str, bytes | OnDisk]
     commit: str
     refs: set[str] = field(default_factory=lambda: {"main"})
     gated: bool = False
@@ -185,13 +186,39 @@ class Asked:
         match = re.match(r"bytes=(\d+)-", self.headers.get("range", ""))
         return int(match[1]) if match else 0
 
+    @property
+    def bytes(self) -> int:
+        """Length of the range asked for; 0 where none was."""
+        match = re.match(r"bytes=(\d+)-(\d+)", self.headers.get("range", ""))
+        return int(match[2]) - int(match[1]) + 1 if match else 0
+
+
+class OnDisk:
+    """A file too big to be held: only pieces of it are ever read. It has no true hash, as nobody reads all of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __len__(self) -> int:
+        return self.path.stat().st_size
+
+    def __getitem__(self, piece: slice) -> bytes:
+        with open(self.path, "rb") as file:
+            file.seek(piece.start)
+            return file.read(piece.stop - piece.start)
+
+
+def digest(data: bytes | OnDisk) -> str:
+    """SHA-256 in hexadecimal digits."""
+    return hashlib.sha256(str(data.path).encode() if isinstance(data, OnDisk) else data).hexdigest()
+
 
 class LoopbackHub:
     """A hub for as long as the `with` block lasts; everything it has and does can be changed while it runs."""
 
     def __init__(self, *, cdn: LoopbackHub | None = None, token: str | None = None) -> None:
         self.repos: dict[str, Repo] = {}
-        self.blobs: dict[str, bytes] = {}
+        self.blobs: dict[str, bytes | OnDisk] = {}
         self.requests: list[Asked] = []
         self.cdn, self.token = cdn, token
         self.closing = threading.Event()
@@ -220,13 +247,15 @@ class LoopbackHub:
         self._server.server_close()
         self._thread.join()
 
-    def add(self, repo: str, files: dict[str, bytes], *, commit: str | None = None, gated: bool = False) -> str:
+    def add(
+        self, repo: str, files: Mapping[str, bytes | OnDisk], *, commit: str | None = None, gated: bool = False
+    ) -> str:
         """Put a repository there, or a new commit of it; returns the commit."""
-        text = json.dumps([repo, {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}])
+        text = json.dumps([repo, {name: digest(data) for name, data in files.items()}])
         commit = commit or hashlib.sha1(text.encode()).hexdigest()
-        self.repos[repo] = Repo(files, commit, gated=gated)
+        self.repos[repo] = Repo(dict(files), commit, gated=gated)
         for data in files.values():
-            (self.cdn or self).blobs[hashlib.sha256(data).hexdigest()] = data
+            (self.cdn or self).blobs[digest(data)] = data
         return commit
 
     def spoil(self, method: str, *faults: Fault, forever: bool = False) -> None:
@@ -285,13 +314,13 @@ class LoopbackHub:
             return _json(tree)
         return _json({"id": name, "modelId": name, "sha": repo.commit, "tags": [], "siblings": items, "private": False})
 
-    def _item(self, name: str, data: bytes) -> dict[str, Any]:
-        digest = hashlib.sha256(data).hexdigest()
+    def _item(self, name: str, data: bytes | OnDisk) -> dict[str, Any]:
+        found = digest(data)
         return {
             "rfilename": name,
             "size": len(data),
             "blobId": "0" * 40,
-            "lfs": {"sha256": digest, "size": len(data), "pointerSize": 134},
+            "lfs": {"sha256": found, "size": len(data), "pointerSize": 134},
         }
 
     def _file(self, command: str, path: str, asked: dict[str, str]) -> Answer:
@@ -309,11 +338,11 @@ class LoopbackHub:
         data = repo.files[file]
         stated = {
             "X-Repo-Commit": repo.commit,
-            "X-Linked-Etag": f'"{hashlib.sha256(data).hexdigest()}"',
+            "X-Linked-Etag": f'"{digest(data)}"',
             "X-Linked-Size": str(len(data)),
         }
         if self.cdn:
-            return Answer(302, stated | {"Location": f"{self.cdn.url}/cdn/{hashlib.sha256(data).hexdigest()}"})
+            return Answer(302, stated | {"Location": f"{self.cdn.url}/cdn/{digest(data)}"})
         answer = _bytes(data, asked)
         return replace(answer, headers=answer.headers | stated)
 
@@ -322,9 +351,9 @@ def _json(content: object) -> Answer:
     return Answer(200, {"Content-Type": "application/json"}, json.dumps(content).encode())
 
 
-def _bytes(data: bytes, asked: dict[str, str]) -> Answer:
+def _bytes(data: bytes | OnDisk, asked: dict[str, str]) -> Answer:
     """A file, or the range of it that was asked for, if that is still a range of this version."""
-    etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+    etag = f'"{digest(data)[:32]}"'
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
     match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked.get("range", ""))
     if not match or asked.get("if-range", etag) != etag:

@@ -279,11 +279,18 @@ def fetching(commit: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
 
 
-def test_after_kill_9_only_the_rest_is_fetched(loop: LoopbackHub) -> None:
+@pytest.mark.parametrize(
+    "offsets",
+    [
+        pytest.param((1 << 16, 5_000_001, 16 << 20), id="three"),
+        pytest.param(tuple(sorted(random.Random(3).sample(range(24 << 20), 20))), id="twenty", marks=pytest.mark.slow),
+    ],
+)
+def test_after_kill_9_only_the_rest_is_fetched(loop: LoopbackHub, offsets: tuple[int, ...]) -> None:
     data = random.Random(1).randbytes(24 << 20)
     commit = loop.add(REPO, {NAME: data})
     part = cache.folder(REPO) / "blobs" / f"{sha256(data)}.part"
-    for reached in (1 << 16, 5_000_001, 16 << 20, len(data) - 1):
+    for reached in (*offsets, len(data) - 1):
         held = part.stat().st_size if part.exists() else 0
         loop.spoil("GET", stall(reached - held, 60))
         child = fetching(commit)
@@ -297,7 +304,7 @@ def test_after_kill_9_only_the_rest_is_fetched(loop: LoopbackHub) -> None:
     (path,) = hub.fetch(REPO, commit, [NAME])
     assert path.read_bytes() == data
     starts = [asked.start for asked in loop.asked("GET")]
-    assert starts == [0, 1 << 16, 5_000_001, 16 << 20, len(data) - 1]  # not a byte twice
+    assert starts == [0, *offsets, len(data) - 1]  # not a byte twice
 
 
 def test_two_processes_make_one_download(loop: LoopbackHub) -> None:

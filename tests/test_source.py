@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import ggufs
 import pytest
-from loopback_hub import LoopbackHub
+from loopback_hub import LoopbackHub, OnDisk
 
 import edgellm
-from edgellm import gguf, source
+from edgellm import catalog, gguf, source
 from edgellm.errors import DoesNotFit, NotOnHub, Offline
 
 DEMO = Path(edgellm.__file__).parent / "demo" / "demo.gguf"
@@ -104,3 +106,19 @@ def test_a_model_that_is_announced_is_looked_up_once(hub: LoopbackHub) -> None:
     assert done.returncode == 0, done.stderr
     assert "Downloading somebody/Tiny-GGUF" in done.stderr
     assert len(hub.asked("API")) == 1
+
+
+def test_28_gb_are_planned_for_from_a_header(hub: LoopbackHub, tmp_path: Path) -> None:
+    """Mixtral on an 8 GiB card, before a byte of its weights: the same plan as from the whole file, and little travels."""
+    path = ggufs.write_shape(tmp_path / "mixtral.gguf", "mixtral-8x7b")
+    entry = catalog.find("mixtral-8x7b-instruct")
+    hub.add(entry.repo, {entry.files[0].name: OnDisk(path)}, commit=entry.revision)
+    wish = ("--vram", "8GiB", "--ram", "64GiB", "--json")
+    far, near = (json.loads(cli("plan", name, *wish).stdout) for name in (entry.name, str(path)))
+    for plan in (far, near):
+        del plan["model"], plan["expected"]["ram_bytes_s"], plan["expected"]["tokens_per_s"]
+    assert far == near
+    assert far["gpu_layers"] == 33
+    pieces = [asked.bytes for asked in hub.asked("GET")]
+    assert all(pieces)
+    assert sum(pieces) <= 16 << 20 < path.stat().st_size // 50
