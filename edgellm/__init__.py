@@ -31,8 +31,9 @@ from edgellm.sampling import Sampling
 
 if TYPE_CHECKING:
     from edgellm.drive import Outcome, Stream
+    from edgellm.loading import load
     from edgellm.mapper import Mapper
-    from edgellm.model import Model, load
+    from edgellm.model import Model
     from edgellm.plan import Plan
     from edgellm.tasks.evidence import Extracted
     from edgellm.tasks.summarize import Summary
@@ -47,7 +48,7 @@ _ROOMS = {
     "Stream": "drive",
     "Summary": "tasks.summarize",
     "Translation": "tasks.translate",
-    "load": "model",
+    "load": "loading",
 }
 
 __all__ = [

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from edgellm import rows
 from edgellm.errors import UsageError
-from edgellm.model import Model, load
+from edgellm.loading import load
+from edgellm.model import Model
 from edgellm.rows.row import Result
 from edgellm.sampling import Sampling
 from edgellm.tasks import extract as extraction

@@ -153,7 +153,7 @@ def _check(header: Header, wish: Wish) -> None:
         raise UsageError(
             f"a context of {wish.context:,} tokens does not go into {wish.cells:,} cells: ask for as many."
         )
-    if isinstance(wish.gpu_layers, int) and wish.gpu_layers < 0:
+    if wish.gpu_layers not in ("auto", "all") and not (isinstance(wish.gpu_layers, int) and wish.gpu_layers >= 0):
         raise UsageError(f"gpu_layers must be 0 or more, 'auto' or 'all', not {wish.gpu_layers}.")
     if wish.kv_type not in ("auto", *KV_BYTES):
         raise UsageError(f"kv_type must be auto, {', '.join(KV_BYTES)}, not {wish.kv_type!r}.")

@@ -17,7 +17,7 @@ from pathlib import Path
 from edgellm import gguf
 from edgellm.engines import quantizer
 from edgellm.errors import DiskFull, OutputFailed, UsageError
-from edgellm.model import load
+from edgellm.loading import load
 
 Progress = Callable[[str, int, int], None]
 """Called on the way: the file's name, bytes of the source that are done, bytes in all."""

@@ -22,8 +22,8 @@ from edgellm.engines.llama_cpp import LlamaCpp
 from edgellm.errors import AdapterRefused, EngineFailed, ModelFileError, UsageError
 from edgellm.forecast import _with_adapters
 from edgellm.hardware import Device, Machine
+from edgellm.loading import load
 from edgellm.loop import Loop
-from edgellm.model import load
 from edgellm.plan import Wish, fit
 from edgellm.prompt import Prompt
 from edgellm.sampling import Sampling

@@ -16,7 +16,7 @@ from test_adapter import TOKENS, error, logits
 from tiny_llama import TARGETS, Tiny, module
 
 from edgellm import gguf
-from edgellm.model import load
+from edgellm.loading import load
 
 SCRIPT = Path(__file__).parent.parent / "examples" / "depth_upscale.py"
 

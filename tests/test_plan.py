@@ -139,6 +139,7 @@ def test_a_cache_row_that_cannot_be_cut_into_blocks_stays_at_sixteen_bits() -> N
         (Wish(cells=0), "cells must be at least 1"),
         (Wish(cells=1000, context=1001), "does not go into 1,000 cells"),
         (Wish(gpu_layers=-1), "gpu_layers must be 0 or more"),
+        (Wish(gpu_layers="some"), "gpu_layers must be 0 or more"),  # type: ignore[arg-type]
         (Wish(kv_type="f8"), "kv_type must be auto"),  # type: ignore[arg-type]
     ],
 )

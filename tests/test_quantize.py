@@ -16,7 +16,7 @@ from tiny_llama import Tiny
 from edgellm import gguf, quantize
 from edgellm.engines import quantizer
 from edgellm.errors import DiskFull, EngineCrashed, EngineFailed, ModelFileError, UsageError
-from edgellm.model import load
+from edgellm.loading import load
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from edgellm import adapter
 from edgellm.engines.base import Feed, Logits
 from edgellm.engines.scripted import Scripted
 from edgellm.errors import EmptyText
-from edgellm.model import load
+from edgellm.loading import load
 from edgellm.prompt import Prompt
 from edgellm.sampling import Sampling
 from edgellm.scoring import WINDOW, Scoring, surprise

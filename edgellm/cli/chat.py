@@ -44,7 +44,7 @@ def chat(
     found = announce(model, offline=load["offline"]) if model else None
 
     def opener(name: str | None, progress: Progress) -> Model:
-        from edgellm.model import load as load_model
+        from edgellm.loading import load as load_model
 
         here = found if name == model else announce(name, offline=load["offline"]) if name else None
         return load_model(here or name, gpu_layers=wanted, slots=2, progress=progress, **load)

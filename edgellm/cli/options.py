@@ -166,7 +166,7 @@ def opened(
 ) -> Iterator[Model]:
     """Load the named model, or the default one with a line on stderr that says which; close it at the end."""
     from edgellm.cli.progress import bar
-    from edgellm.model import load
+    from edgellm.loading import load
     from edgellm.source import advice, default
 
     if model is None:

@@ -21,7 +21,7 @@ REPORT = (
 
 def perform() -> None:
     """Load the embedded model and show translation, summary, extraction and chat on it."""
-    from edgellm.model import load
+    from edgellm.loading import load
 
     start = time.monotonic()
     with load("demo", slots=4) as model:

@@ -48,7 +48,7 @@ def _measured(found: object) -> rooms.Tuning:
     """Measure a model that is here, and remember it."""
     from edgellm import gguf, source
     from edgellm import tune as room
-    from edgellm.model import machine
+    from edgellm.loading import machine
     from edgellm.plan import Wish, fit
     from edgellm.worker import Worker
 

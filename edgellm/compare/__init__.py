@@ -16,7 +16,8 @@ from edgellm import rows
 from edgellm.compare.cases import Case
 from edgellm.compare.score import scored
 from edgellm.compare.side import Side
-from edgellm.model import Model, load
+from edgellm.loading import load
+from edgellm.model import Model
 from edgellm.prompt import Prompt, Reply
 from edgellm.rows import Job, Result, sweep
 

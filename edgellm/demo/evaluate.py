@@ -172,7 +172,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     parser.add_argument("--wrong", type=int, default=0, metavar="N", help="show the first N wrong answers of each kind")
     options = parser.parse_args(list(arguments) if arguments is not None else None)
-    from edgellm.model import load
+    from edgellm.loading import load
 
     scores: list[Score] = []
     # A second thread does not help a model this small.

@@ -85,7 +85,7 @@ class Base:
         if self.header is None:
             yield lengths.by_pieces(self.pieces(), layout)
             return
-        from edgellm.model import load
+        from edgellm.loading import load
 
         with load(str(self.path), slots=1, context=256, gpu_layers=0) as model:
             yield lengths.by_model(model, layout)
