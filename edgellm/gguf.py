@@ -243,7 +243,8 @@ def _refuse_later_part(head: Header) -> NoReturn:
 
 def _read_file(path: str) -> Header:
     if not os.path.isfile(path):  # opening a pipe would wait for ever
-        raise ModelFileError(path, "there is no such file.")
+        what = "it is a folder: name a file" if os.path.isdir(path) else "there is no such file"
+        raise ModelFileError(path, f"{what}.")
     try:
         with open(path, "rb") as file:
 

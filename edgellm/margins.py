@@ -7,13 +7,13 @@ measured one gives the rest of the card back to the model. Kept per GPU, driver 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgellm import outputs
 from edgellm.hardware import Device, Machine
 
 if TYPE_CHECKING:
@@ -83,8 +83,6 @@ def _read() -> dict[str, list[int]]:
 
 def _write(seen: Mapping[str, list[int]]) -> None:
     path = _path()
-    with suppress(OSError):
+    with suppress(OSError):  # which OutputFailed is
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(seen), encoding="utf-8")
-        part.replace(path)
+        outputs.write(path, json.dumps(seen).encode())

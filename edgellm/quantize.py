@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import difflib
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgellm import gguf
+from edgellm import gguf, outputs
 from edgellm.engines import quantizer
 from edgellm.errors import DiskFull, OutputFailed, UsageError
 from edgellm.loading import load
@@ -76,7 +75,7 @@ def quantize(
     """
     number, header, out = _number(to), gguf.read(source), Path(target)
     _check_source(header, to, requantize)
-    _check_out(header, out, overwrite)
+    outputs.check(out, source=Path(header.path), overwrite=overwrite)
     sizes = {tensor.name: tensor.bytes for tensor in header.tensors}
     begun: list[int] = []  # bytes of the tensors that were come to
 
@@ -94,7 +93,7 @@ def quantize(
                 number,
                 requantize=requantize,
                 threads=threads or 0,
-                sized=lambda size: _check_disk(out, size + _HEADER_BYTES),
+                sized=lambda size: outputs.check_room(out, size + _HEADER_BYTES),
                 reached=reached,
             )
             gguf.read(part)
@@ -156,21 +155,6 @@ def _check_source(header: gguf.Header, to: str, requantize: bool) -> None:
             f"{header.path} is quantized already ({header.quantization}, with {', '.join(packed)}): quantize the original "
             "(F16, BF16 or F32), or accept that both losses add up (--requantize)."
         )
-
-
-def _check_out(header: gguf.Header, out: Path, overwrite: bool) -> None:
-    if out.is_dir() or not out.parent.is_dir():
-        raise UsageError(f"{out} cannot be a file: its folder must exist, and it must not be one.")
-    if out.exists() and os.path.samefile(out, header.path):
-        raise UsageError(f"{out} is the source itself: give the result another name.")
-    if out.exists() and not overwrite:
-        raise UsageError(f"{out} is there already: remove it, or ask to overwrite it.")
-
-
-def _check_disk(out: Path, needed_bytes: int) -> None:
-    free = shutil.disk_usage(out.parent).free
-    if needed_bytes > free:
-        raise DiskFull(f"{out} needs {needed_bytes:,} bytes, and {free:,} are free on its disk.", needed_bytes, free)
 
 
 def _flush(path: Path) -> None:

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgellm import outputs
 from edgellm.engines.trial import Died, Trial
 from edgellm.errors import EngineFailed
 from edgellm.plan import Plan, Wish
@@ -276,8 +277,6 @@ def _read() -> dict[str, Any]:
 
 def _write(seen: Mapping[str, Any]) -> None:
     path = _path()
-    with suppress(OSError):
+    with suppress(OSError):  # which OutputFailed is
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(seen), encoding="utf-8")
-        part.replace(path)
+        outputs.write(path, json.dumps(seen).encode())

@@ -19,7 +19,7 @@ import pytest
 from ggufs import Block, Gguf
 from tiny_llama import TARGETS, Lora, Tiny
 
-from edgellm import adapter, gguf
+from edgellm import adapter, gguf, outputs
 from edgellm.adapter import conversion
 from edgellm.engines.devices import low_level
 from edgellm.errors import AdapterRefused, DiskFull, EdgeError, EngineMissing, ModelFileError, UsageError
@@ -320,9 +320,9 @@ def test_a_file_is_put_in_place_at_once_and_never_over_another(
         adapter.convert(folder, base, out)
     assert out.read_text() == "mine"
     assert adapter.convert(folder, base, out, overwrite=True).targets == {"attn_q": 2}
-    with pytest.raises(UsageError, match="cannot be a file"):
+    with pytest.raises(UsageError, match="there is no folder"):
         adapter.convert(folder, base, tmp_path / "no" / "x.gguf")
-    monkeypatch.setattr(conversion.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr(outputs.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
     refused(folder, base, "10 are free", kind=DiskFull)
 
 

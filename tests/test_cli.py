@@ -111,6 +111,9 @@ WRONG = [
     (["show", "nosuchmodel"], 1, "`edgellm models` lists all"),
     (["verify", "qwen2.5-0.5b"], 2, "not installed"),
     (["plan", "demo", "--vram", "much"], 2, "cannot read the size"),
+    (["run", "--messages", "missing.json"], 2, "cannot read missing.json"),
+    (["eval", "passkey", "--png", "nowhere/heat.png"], 2, "there is no folder nowhere"),
+    (["adapter", "show", "."], 1, "it is a folder"),
 ]
 
 

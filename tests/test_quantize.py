@@ -69,9 +69,9 @@ def test_nonsense_is_refused_before_anything_is_written(plain: Path, tmp_path: P
         (packed, out, "Q4_K_M", UsageError, "quantized already.*--requantize"),
         (packed, out, "F16", UsageError, "would not bring back"),
         (plain, there, "Q8_0", UsageError, "there already"),
-        (plain, plain, "Q8_0", UsageError, "the source itself"),
-        (plain, tmp_path, "Q8_0", UsageError, "cannot be a file"),
-        (plain, tmp_path / "no" / "x.gguf", "Q8_0", UsageError, "cannot be a file"),
+        (plain, plain, "Q8_0", UsageError, "is what is read"),
+        (plain, tmp_path, "Q8_0", UsageError, "is a folder"),
+        (plain, tmp_path / "no" / "x.gguf", "Q8_0", UsageError, "there is no folder"),
         (there, out, "Q8_0", ModelFileError, "GGUF"),
         (tmp_path / "nowhere.gguf", out, "Q8_0", ModelFileError, "no such file"),
     ):
@@ -87,7 +87,7 @@ def test_nonsense_is_refused_before_anything_is_written(plain: Path, tmp_path: P
 def test_a_full_disk_is_known_before_a_byte_is_written(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantize.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 4096}))
+    monkeypatch.setattr(quantize.outputs.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 4096}))
     with pytest.raises(DiskFull) as caught:
         quantize.quantize(plain, tmp_path / "x.gguf", "Q8_0", threads=1)
     assert 500_000 < caught.value.needed_bytes < plain.stat().st_size

@@ -62,7 +62,7 @@ def test_the_file_may_hold_an_object_with_messages(tmp_path: Path, script: Calla
         ("[1]", "need a list"),
         ('[{"role": "user"}]', "a message is"),
         ('[{"role": "robot", "content": "x"}]', "a message is"),
-        ("[" * 100_000, "is not JSON"),
+        ("[" * 100_000, "is nested too deeply"),
     ],
 )
 def test_a_file_that_is_no_conversation_is_said_so(text: str, words: str, tmp_path: Path) -> None:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgellm import gguf
+from edgellm import gguf, outputs
 from edgellm.adapter.file import Adapter, check, read
 from edgellm.adapter.peft import Pair
 from edgellm.adapter.peft import read as read_peft
-from edgellm.errors import AdapterRefused, DiskFull, EngineMissing, OutputFailed, UsageError
+from edgellm.errors import AdapterRefused, DiskFull, EngineMissing, OutputFailed
 
 # llama.cpp's converter reorders the rows of q and k for these, from halves to neighbours (conversion/llama.py, permute);
 # the attention of the others turns halves, as the Hugging Face models do.
@@ -39,10 +38,10 @@ def convert(peft_dir: Path, base: Path | gguf.Header, out: Path, *, overwrite: b
     """
     header = gguf.read(base) if isinstance(base, Path) else base
     out = Path(out)
-    _check_out(out, overwrite)
+    outputs.check(out, overwrite=overwrite)
     rename = _renamer(header)
     pairs = _mapped(Path(peft_dir), read_peft(Path(peft_dir)), header, rename)
-    _check_disk(out, sum(pair.a.nbytes + pair.b.nbytes for pair in pairs.values()) + _HEADER_BYTES)
+    outputs.check_room(out, sum(pair.a.nbytes + pair.b.nbytes for pair in pairs.values()) + _HEADER_BYTES)
     alpha, tensors = _arranged(pairs, header)
     try:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
@@ -60,19 +59,6 @@ def convert(peft_dir: Path, base: Path | gguf.Header, out: Path, *, overwrite: b
 def permuted(rows: Any, heads: int) -> Any:
     """Reorder the rows of q or k from halves to neighbours: arch `llama` rotates neighbouring pairs."""
     return rows.reshape(heads, 2, rows.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(rows.shape)
-
-
-def _check_out(out: Path, overwrite: bool) -> None:
-    if out.is_dir() or not out.parent.is_dir():
-        raise UsageError(f"{out} cannot be a file: its folder must exist, and it must not be one.")
-    if out.exists() and not overwrite:
-        raise UsageError(f"{out} is there already: remove it, or ask to overwrite it.")
-
-
-def _check_disk(out: Path, needed_bytes: int) -> None:
-    free = shutil.disk_usage(out.parent).free
-    if needed_bytes > free:
-        raise DiskFull(f"{out} needs {needed_bytes:,} bytes, and {free:,} are free on its disk.", needed_bytes, free)
 
 
 def _renamer(header: gguf.Header) -> Callable[[str], str | None]:

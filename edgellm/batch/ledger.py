@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from edgellm import outputs
 from edgellm.batch.disk import Appender, cut_torn_line, replacing, told, write_json
 from edgellm.batch.writing import Entry, entry
 from edgellm.errors import OutputFailed, ResumeRefused, UsageError
@@ -174,10 +175,7 @@ class Ledger:
 def _locked(path: Path) -> Lock:
     from filelock import FileLock, Timeout
 
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder: name a file in it.")
-    if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent} to write {path.name} into.")
+    outputs.check(path)
     place = path.with_name(path.name + ".lock")
     lock = FileLock(place)
     busy = f"another run is writing {path}: wait for it, or stop it. If there is none, delete {place}."

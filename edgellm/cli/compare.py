@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.errors import OutputFailed, UsageError
+from edgellm import outputs
+from edgellm.errors import UsageError
 from edgellm.text import plain
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def compare(
     form = format or (_SUFFIXES.get(out.suffix.lower()) if out else "table")
     if form is None or (form == "table" and out):
         raise UsageError("--out ends in .md, .html or .jsonl, or say --format.")
+    if out:
+        outputs.check(out, source=prompts)
     job = _job(task, raw, to=to, sentences=sentences, words=words, schema=_schema(fields, schema))
     asked = cases.read(prompts, template=template, system=system)[:limit]
     one, other = (side.read(text, [*both, *own], job.chosen) for text, own in ((a, set_a), (b, set_b)))
@@ -93,8 +96,10 @@ def compare(
     rows = _watched(one, other, asked, options)
     if form == "table":
         _draw(rows, one, other)
+    elif out:
+        outputs.write(out, _written(form, rows, one, other).encode())
     else:
-        _write(_written(form, rows, one, other), out)
+        click.echo(_written(form, rows, one, other), nl=False)
     return PARTIAL if any(row.a.error or row.b.error for row in rows) else 0
 
 
@@ -137,16 +142,6 @@ def _written(form: str, rows: Sequence[Row], a: Side, b: Side) -> str:
     from edgellm.compare import table
 
     return {"markdown": table.markdown, "html": table.page, "jsonl": table.lines}[form](rows, a, b)
-
-
-def _write(text: str, out: Path | None) -> None:
-    if out is None:
-        click.echo(text, nl=False)
-        return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputFailed(f"cannot write {out}: {error.strerror or error}.") from error
 
 
 def _draw(rows: Sequence[Row], a: Side, b: Side) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -139,6 +140,16 @@ def decode(data: bytes, name: str) -> str:
         raise UsageError(
             f"{name} is not UTF-8 text (byte {data[error.start]:#04x} at offset {error.start:,}): convert it first."
         ) from error
+
+
+def parsed(text: str, name: str) -> Any:
+    """Parse JSON. Raises UsageError in one sentence."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{name} is not JSON: {error}.") from error
+    except RecursionError as error:
+        raise UsageError(f"{name} is nested too deeply.") from error
 
 
 def layers(gpu_layers: str) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgellm import outputs
 from edgellm.cli.options import model_options, opened
 from edgellm.errors import EngineMissing, UsageError
 
@@ -59,6 +60,8 @@ def passkey(
     sizes = lengths(contexts)
     if png and not importlib.util.find_spec("matplotlib"):
         raise EngineMissing("drawing needs matplotlib: pip install 'edgellm[plot]'.")
+    if png:
+        outputs.check(png)
     with opened(**load, context=sizes[-1]) as model:
         tasks = list(test.trials(sizes, depths, trials, seed=seed, raw=raw))
         cells = _watched(model, tasks)
@@ -74,7 +77,7 @@ def passkey(
     else:
         _heat(name, shares, _share(cells))
     if png:
-        png.write_bytes(test.png(name, shares))
+        outputs.write(png, test.png(name, shares))
         click.echo(f"Drawn: {png}", err=True)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli.options import beside, given_text, model_options, opened, read_file, sampling_options
+from edgellm.cli.options import beside, given_text, model_options, opened, parsed, read_file, sampling_options
 from edgellm.errors import EmptyText, UsageError
 from edgellm.sampling import Sampling
 
@@ -76,17 +76,13 @@ def conversation(messages: Path | None, system: str | None, question: str) -> li
     """Put together what is said: the system prompt, the file's messages, the question. Raises UsageError in words."""
     turns = [{"role": "system", "content": system}] if system else []
     if messages is not None:
-        found = _parsed(messages)
+        found = _conversation(messages)
         turns += found["messages"] if isinstance(found, dict) and isinstance(found.get("messages"), list) else found
     return [*turns, {"role": "user", "content": question}] if question else turns
 
 
-def _parsed(path: Path) -> Any:
-    text = read_file(path)
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not JSON: {error}.") from error
+def _conversation(path: Path) -> Any:
+    found = parsed(read_file(path), str(path))
     inner = found.get("messages") if isinstance(found, dict) else found
     if not isinstance(inner, list) or not all(isinstance(one, dict) for one in inner):
         raise UsageError(f'{path}: need a list of {{"role": system|user|assistant, "content": text}}.')

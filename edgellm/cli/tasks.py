@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -10,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli.options import beside, given_text, model_options, opened, read_file, sampling_options, text_options
+from edgellm.cli.options import (
+    beside,
+    given_text,
+    model_options,
+    opened,
+    parsed,
+    read_file,
+    sampling_options,
+    text_options,
+)
 from edgellm.errors import EmptyText, TruncatedOutput, UsageError
 from edgellm.prompt import Task
 from edgellm.sampling import Sampling
@@ -110,24 +118,15 @@ def _answer(result: Any, as_json: bool, model: Model, seconds: float) -> None:
 
 def read_schema(path: Path | None) -> Any:
     assert path
-    return _parsed(read_file(path), str(path))
+    return parsed(read_file(path), str(path))
 
 
 def read_examples(path: Path) -> list[tuple[str, Any]]:
     found = []
     for number, line in enumerate(read_file(path).split("\n"), 1):
         if line.strip():
-            row = _parsed(line, f"{path}, line {number}")
+            row = parsed(line, f"{path}, line {number}")
             if not isinstance(row, dict) or not isinstance(row.get("input"), str) or "output" not in row:
                 raise UsageError(f'{path}, line {number}: need {{"input": text, "output": value}}.')
             found.append((row["input"], row["output"]))
     return found
-
-
-def _parsed(text: str, name: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{name} is not JSON: {error}.") from error
-    except RecursionError as error:
-        raise UsageError(f"{name} is nested too deeply.") from error

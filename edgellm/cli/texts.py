@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,8 +11,9 @@ from typing import Any, Protocol, TypeVar, get_args
 
 import click
 
+from edgellm import outputs
 from edgellm.cli.options import beside, given_text, model_options, opened, read_file, sampling_options, text_options
-from edgellm.errors import EmptyText, OutputFailed, UsageError
+from edgellm.errors import EmptyText
 from edgellm.prompt import Prompt, Reply, Task
 from edgellm.sampling import Sampling
 from edgellm.tasks import glossary as terms
@@ -110,12 +109,8 @@ class _Target:
 
     def __init__(self, file: Path | None, output: Path | None, as_json: bool) -> None:
         self.output, self._as_json = output, as_json
-        if output and output.is_dir():
-            raise UsageError(f"{output} is a folder: name a file.")
-        if output and not output.parent.is_dir():
-            raise UsageError(f"there is no folder {output.parent} to write {output.name} into.")
-        if file and output and output.exists() and file.exists() and output.samefile(file):
-            raise UsageError(f"{output} is what is read: name another file.")
+        if output:
+            outputs.check(output, source=file)
 
     def write(self, text: str, record: dict[str, Any]) -> None:
         """Write the text, or the whole record as one object, to the file or to stdout."""
@@ -125,7 +120,7 @@ class _Target:
         if self.output is None:
             click.echo(plain(line) if sys.stdout.isatty() else line, nl=not line.endswith("\n"))
         else:
-            _write(self.output, line + ("\n" if self._as_json else ""))
+            outputs.write(self.output, (line + ("\n" if self._as_json else "")).encode())
 
 
 def _perform(verb: str, text: str, task: Callable[[str], Task[Any]], target: _Target, load: dict[str, Any]) -> None:
@@ -183,18 +178,6 @@ def _format(form: str, file: Path | None) -> translation.Format:
     if form == "auto":
         return _FORMATS.get(file.suffix.lower(), "text") if file else "text"
     return form  # type: ignore[return-value]  # click checked the choice
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a whole file or none of it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        draft.write_text(text, encoding="utf-8", newline="")
-        os.replace(draft, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise OutputFailed(f"cannot write {path}: {error.strerror or error}.") from error
 
 
 @click.command()
