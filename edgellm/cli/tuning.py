@@ -65,6 +65,8 @@ def _measured(found: object) -> rooms.Tuning:
     click.echo(f"Measuring {found.name}, {room.LONGEST_S:.0f} seconds at most.", err=True)
     tuning = room.measure(header, found.here, plan, here, lambda line: click.echo(f"  {line}", err=True))
     room.remember(header, tuning)
+    if room.known(header) is None:
+        click.echo("It could not be kept for later loads: the user's cache folder cannot be written.", err=True)
     return tuning
 
 
