@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,9 @@ hypothesis.settings.register_profile("searching", database=None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the profile by what is run."""
+    """Choose the profile by what is run; let Ctrl-C reach children also where a shell's background job ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     hypothesis.settings.load_profile("searching" if config.getoption("-m") == "slow" else "steady")
 
 
