@@ -20,12 +20,11 @@ from typing import IO, TYPE_CHECKING, Any
 from edgellm import wire
 from edgellm.engines.devices import look
 from edgellm.errors import EdgeError, to_wire
+from edgellm.opening import longest_step_s
 from edgellm.prompt import Event
 
 if TYPE_CHECKING:
     from edgellm.service import Service
-
-_HANG_S = 600.0  # prompts are read in chunks of some seconds: nothing that still computes takes as long
 
 
 def main() -> None:
@@ -85,7 +84,7 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self._longest_s = _seconds(os.environ.get("EDGELLM_HANG_S", ""))
+        self._longest_s = longest_step_s()
         self._begun: float | None = None
         if self._longest_s:
             threading.Thread(target=self._look, daemon=True).start()
@@ -103,13 +102,6 @@ class Watch:
             if begun is not None and time.monotonic() - begun > self._longest_s:
                 print(f"no step ended within {self._longest_s:g} s: the engine hangs.", file=sys.stderr, flush=True)
                 os._exit(1)
-
-
-def _seconds(text: str) -> float:
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        return _HANG_S
 
 
 def _read(stdin: IO[bytes], inbox: queue.SimpleQueue[dict[str, Any]], service: list[Service]) -> None:

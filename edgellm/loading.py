@@ -15,7 +15,7 @@ from edgellm import adapter as loras
 from edgellm import engines, forecast, gguf, hardware, margins, source, tune
 from edgellm.here import Here
 from edgellm.model import Model
-from edgellm.opening import Opening
+from edgellm.opening import Opening, longest_step_s
 from edgellm.plan import Wish, fit
 from edgellm.worker import Worker
 
@@ -45,6 +45,7 @@ def load(
     request, at a cost: one prompt at a time, and less is remembered. Downloads only a model that was named. Raises
     ModelUnknown, DownloadFailed, ModelFileError, AdapterRefused, DoesNotFit, EngineMissing, EngineFailed.
     """
+    longest_step_s()  # refused here, where somebody reads it
     worker, tuned = Here() if in_process else Worker(), None
     try:
         found = model if isinstance(model, source.Source) else _found(model, offline=offline)

@@ -102,6 +102,7 @@ STAIRS = {
     ("child", "service"),
     ("child", "wire"),
     ("worker", "opening"),
+    ("child", "opening"),
     ("worker", "session"),
     ("worker", "wire"),
     ("drive", "session"),

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from test_engine_llama_cpp import PLAN
 
-from edgellm.child import _seconds
 from edgellm.errors import EngineCrashed, EngineFailed, PromptTooLong, SchemaUnsupported, UsageError
 from edgellm.here import Here
-from edgellm.opening import Opening
+from edgellm.loading import load
+from edgellm.opening import Opening, longest_step_s
 from edgellm.prompt import Message, Prompt, Reply
 from edgellm.sampling import Sampling
 from edgellm.session import Session
@@ -158,9 +158,12 @@ def test_an_engine_that_hangs_is_typed_without_anybody_cancelling(
     assert answer(worker.session(), "hi").text == "back again"
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("", 600.0), ("5", 5.0), ("0", 0.0), ("-3", 0.0), ("soon", 600.0)])
-def test_the_longest_step_is_read_from_the_environment(text: str, seconds: float) -> None:
-    assert _seconds(text) == seconds
+@pytest.mark.parametrize(("text", "seconds"), [("", 600.0), ("5", 5.0), ("0", 0.0)])
+def test_the_longest_step_is_read_from_the_environment(
+    text: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGELLM_HANG_S", text)
+    assert longest_step_s() == seconds
 
 
 @pytest.mark.parametrize("kind", [Worker, Here])
@@ -407,3 +410,10 @@ def test_a_bug_in_the_child_is_named_by_its_last_words() -> None:
     with pytest.raises(EngineCrashed, match=r"loading \(exit code 1\).*TypeError"):
         worker.open(replace(OPENING, plan=replace(PLAN, slots=None)))  # type: ignore[arg-type]
     worker.close()
+
+
+@pytest.mark.parametrize("text", ["abc", "-1", "inf", "nan"])
+def test_a_limit_that_is_no_number_of_seconds_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGELLM_HANG_S", text)
+    with pytest.raises(UsageError, match="EDGELLM_HANG_S is a number of seconds"):
+        load("demo")

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from edgellm.loop import Loop
     from edgellm.sequence import Sequence as Request
 
-WIDTHS = (1, 2, 4, 8, 16, 32)
 _PREFILL, _ANSWER = 512, 48  # tokens
 _DOCUMENTS = 16
 _ROUNDS = 3  # the loop and the bare library in alternation, because machines are busy with other things too

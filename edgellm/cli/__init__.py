@@ -67,8 +67,20 @@ class _Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        try:
+            said = metadata.version("edgellm")
+        except metadata.PackageNotFoundError:
+            said = "not installed: run from its folder"
+        click.echo(f"edgellm, version {said}")
+        ctx.exit()
+
+
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="edgellm")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def edgellm() -> None:
     """Run language models on this machine: translate, summarize, extract JSON, chat.
 

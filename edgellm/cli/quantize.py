@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from edgellm.errors import EdgeError
+from edgellm.errors import EdgeError, UsageError
 
 
 @click.command()
-@click.argument("source", metavar="IN.gguf", type=click.Path(path_type=Path))
+@click.argument("model", metavar="IN")
 @click.argument("target", metavar="OUT.gguf", type=click.Path(path_type=Path))
 @click.option("--to", required=True, metavar="KIND", help="Q4_K_M, Q5_K_M, Q6_K, Q8_0, F16, ...")
 @click.option("--requantize", is_flag=True, help="Accept a source that is quantized already: both losses add up.")
@@ -23,7 +23,7 @@ from edgellm.errors import EdgeError
 @click.option("--no-measure", is_flag=True, help="Do not measure what it cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def quantize(
-    source: Path,
+    model: str,
     target: Path,
     to: str,
     requantize: bool,
@@ -33,7 +33,7 @@ def quantize(
     no_measure: bool,
     as_json: bool,
 ) -> None:
-    """Write a model file in fewer bits with llama.cpp's quantizer, and say what that cost.
+    """Write a model in fewer bits with llama.cpp's quantizer, and say what that cost. IN is a name or a path.
 
     The cost is the rise of its perplexity on a text: how much more surprised the smaller file is by what it reads.
     """
@@ -41,6 +41,7 @@ def quantize(
     from edgellm.cli.options import read_file
     from edgellm.cli.progress import bar
 
+    source = _here(model)
     passage = read_file(text) if text else making.PASSAGE
     before = source.stat().st_size if source.is_file() else 0
     with bar() as progress:
@@ -63,3 +64,15 @@ def quantize(
             facts |= {"perplexity_before": cost.before, "perplexity_after": cost.after, "tokens": cost.tokens}
             line += f" Perplexity {cost.before:.3f} before, {cost.after:.3f} after ({cost.rise:+.1%}, on {cost.tokens:,} tokens)."
     click.echo(json.dumps(facts) if as_json else line)
+
+
+def _here(model: str) -> Path:
+    """The file of an installed model; what looks like a path is one."""
+    from edgellm.source import find
+
+    if model.endswith(".gguf"):
+        return Path(model)
+    paths = find(model, offline=True).here
+    if paths is None:
+        raise UsageError(f"{model} is not installed: edgellm pull {model}.")
+    return Path(paths[0])
