@@ -45,8 +45,7 @@ def load(
     request, at a cost: one prompt at a time, and less is remembered. Downloads only a model that was named. Raises
     ModelUnknown, DownloadFailed, ModelFileError, AdapterRefused, DoesNotFit, EngineMissing, EngineFailed.
     """
-    longest_step_s()  # refused here, where somebody reads it
-    worker, tuned = Here() if in_process else Worker(), None
+    worker, tuned = _worker(in_process=in_process), None
     try:
         found = model if isinstance(model, source.Source) else _found(model, offline=offline)
         header = found.header(offline=offline)
@@ -81,6 +80,11 @@ def load(
         worker.close()
         raise
     return Model(found, header, opening.plan, worker, opening)
+
+
+def _worker(*, in_process: bool) -> Worker | Here:
+    longest_step_s()  # a bad limit is refused here, where somebody reads it
+    return Here() if in_process else Worker()
 
 
 def _possible(wish: Wish, runner: str) -> Wish:
