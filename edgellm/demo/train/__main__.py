@@ -13,6 +13,13 @@ from edgellm.demo.train.tokenizer import Tokenizer, build
 PIECES = Path(__file__).with_name("pieces.json")
 
 
+def _mix(said: str) -> tuple[tuple[str, int], ...]:
+    """Read `extract=64,copy=12`."""
+    return tuple(
+        (name.strip(), int(share)) for name, _, share in (one.partition("=") for one in said.split(",") if one)
+    )
+
+
 def main() -> int:
     """Train, export, and print where the file is and what its hash is."""
     parser = argparse.ArgumentParser(prog="python -m edgellm.demo.train", description=__doc__)
@@ -25,6 +32,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=3072, help="tokens of a micro-batch; two make a step")
     parser.add_argument("--start", type=Path, help="a checkpoint to go on from (default: the folder's last, if any)")
+    parser.add_argument("--mix", default="", help="other shares of tasks, such as extract=64,copy=12,chat=4")
     parser.add_argument("--export-only", action="store_true", help="write the file from the checkpoint and stop")
     parser.add_argument("--new-pieces", action="store_true", help="make the vocabulary anew from generated text")
     options = parser.parse_args()
@@ -44,7 +52,12 @@ def main() -> int:
     start = options.start or (last if last.exists() else None)
     if not options.export_only:
         plan = Plan(
-            seed=options.seed, minutes=options.minutes, decay=options.decay, rate=options.rate, tokens=options.tokens
+            seed=options.seed,
+            minutes=options.minutes,
+            decay=options.decay,
+            rate=options.rate,
+            tokens=options.tokens,
+            mix=_mix(options.mix),
         )
         start = train(options.folder, tokenizer, Shape(len(tokenizer)), plan, start=start)
     if start is None:

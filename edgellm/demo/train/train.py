@@ -33,6 +33,7 @@ class Plan:
     longest: int = 1024
     save_s: float = 120.0
     average: float = 0.99  # of the running mean of weights that checkpoints carry
+    mix: tuple[tuple[str, int], ...] = ()  # tasks and their weights; empty: text.TASKS
 
 
 def number_type() -> torch.dtype:
@@ -73,7 +74,9 @@ def _loop(
     seen: int,
     device: torch.device,
 ) -> Path:
-    stream = data.batches(tokenizer, plan.seed * 7919 + optimizer.steps, tokens=plan.tokens, longest=plan.longest)
+    stream = data.batches(
+        tokenizer, plan.seed * 7919 + optimizer.steps, tokens=plan.tokens, longest=plan.longest, tasks=dict(plan.mix)
+    )
     began = saved_at = time.monotonic()
     total, count, first = 0.0, 0, optimizer.steps
     before = seen
