@@ -143,7 +143,9 @@ def resume(home: Path, tokens: int) -> tuple[float, float, int]:
         used = 0
         while used < tokens:
             shown = chat.ask(text)
-            used = round(float(re.findall(r"context (\d+) %", shown)[-1]) * 20.48)
+            while not (found := re.findall(r"context (\d+) %", shown)):
+                shown = chat.prompted()  # a busy machine draws the prompt once more around what was pasted
+            used = round(float(found[-1]) * 20.48)
         chat.child.sendeof()
         chat.child.expect(pexpect.EOF)
     kept = home / "xdg_data_home" / "edgellm" / "sessions" / "long.kv"

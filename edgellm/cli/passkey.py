@@ -58,10 +58,10 @@ def passkey(
     from edgellm.evaluation import passkey as test
 
     sizes = lengths(contexts)
-    if png and not importlib.util.find_spec("matplotlib"):
-        raise EngineMissing("drawing needs matplotlib: pip install 'edgellm[plot]'.")
     if png:
         outputs.check(png)
+        if not importlib.util.find_spec("matplotlib"):
+            raise EngineMissing("drawing needs matplotlib: pip install 'edgellm[plot]'.")
     with opened(**load, context=sizes[-1]) as model:
         tasks = list(test.trials(sizes, depths, trials, seed=seed, raw=raw))
         cells = _watched(model, tasks)
