@@ -118,7 +118,7 @@ def test_all_tasks_give_the_same_greedy_text_on_both_engines(both: tuple[edgellm
         lambda model: model.translate(["Thank you very much", "Good evening"], to="es"),
         lambda model: model.extract(record, fields="name, company, address"),
         lambda model: model.chat([{"role": "user", "content": "Who are you?"}], sampling=GREEDY).text,
-        lambda model: model.complete("The ", sampling=GREEDY).text,
+        lambda model: model.complete("[INST] Hello [/INST]", sampling=GREEDY).text,
     ):
         assert ask(old) == ask(new)
     assert old.plan.slots == 1
