@@ -75,5 +75,5 @@ def test_a_deterministic_model_answers_one_at_a_time_and_the_same_again() -> Non
         assert model.plan.slots == 1
         seeded = Sampling(temperature=1.0, seed=5, max_tokens=20)
         first = model.chat(hi, sampling=seeded).text
-        model.summarize(["One. Two.", "Three. Four."])
+        model.translate(["Good morning", "Thank you very much"], to="fr")
         assert model.chat(hi, sampling=seeded).text == first
