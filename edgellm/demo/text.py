@@ -15,7 +15,7 @@ from edgellm.demo import lexicon, text_chat, text_extract, text_summary, text_tr
 from edgellm.prompt import Message
 from edgellm.tasks import extract, summarize, translate
 
-TASKS = {"extract": 44, "spoken": 5, "translate": 20, "summarize": 13, "chat": 4, "copy": 12, "talk": 2}
+TASKS = {"extract": 47, "spoken": 4, "translate": 12, "summarize": 17, "chat": 6, "copy": 12, "talk": 2}
 """Kinds of examples, and how many of a hundred they are."""
 _TRAIN_NAMES = tuple(name for name in values.FIRST_NAMES if not values.held(name))
 _HELD_NAMES = tuple(name for name in values.FIRST_NAMES if values.held(name))
@@ -36,9 +36,11 @@ def examples(
     seed: int, *, evaluation: bool = False, pieces: Sequence[str] = (), tasks: dict[str, int] | None = None
 ) -> Iterator[Example]:
     """Yield examples for ever; `pieces` are strings of which nonsense to copy is made."""
-    random = Random(seed)
+    random = Random(seed) if evaluation else values.Repeating(seed)
     weights = tasks or TASKS
     while True:
+        if isinstance(random, values.Repeating):
+            random.begin()
         task = random.choices(list(weights), list(weights.values()))[0]
         yield example(random, task, evaluation=evaluation, pieces=pieces)
 
@@ -116,7 +118,7 @@ def _copy(random: Random, evaluation: bool, pieces: Sequence[str]) -> Example:
         text = _nonsense(random, pieces, random.randint(3, 14))
     if random.random() < 0.4:
         return Example("copy", (Message("user", f"Repeat this text: {text}"),), text)
-    return _nonsense_case(random, evaluation, pieces)
+    return _nonsense_case(random, evaluation, pieces) if evaluation else _nonsense_record(random, pieces)
 
 
 def _nonsense(random: Random, pieces: Sequence[str], count: int) -> str:
@@ -151,13 +153,67 @@ def _nonsense_case(random: Random, evaluation: bool, pieces: Sequence[str]) -> E
             return _nonsense(random, pieces, random.randint(1, 6)).strip(" ,.;:\"'{}[]") or "a"
         return str(values.anything(random, evaluation))
 
-    keys = random.sample(text_extract._ANY_KEYS, random.randint(1, 4))
+    keys = random.sample(text_extract.ANY_KEYS, random.randint(1, 4))
     answer = {key: value() for key in keys}
     lines = [f"{key}: {answer[key]}" for key in random.sample(keys, len(keys))]
     form = random.choice(("\n", "\n", "; "))
     schema = extract.fields(", ".join(keys))
     prompt = extract.ask(form.join(lines), schema)
     return Example("copy", prompt.messages, extract.dump(answer), schema)
+
+
+def _nonsense_record(random: Random, pieces: Sequence[str]) -> Example:
+    """As `_nonsense_case`, for training only: with lists and numbers, up to six keys, and some that the text is silent on."""
+
+    def value() -> str:
+        style = random.random()
+        if style < 0.2:
+            return _figures(random, False)
+        if pieces and style < 0.6:
+            return _nonsense(random, pieces, random.randint(1, 6)).strip(" ,.;:\"'{}[]") or "a"
+        if style < 0.75:
+            return values.common(random, False, values.PRODUCT_NOUNS, 0.8)
+        return str(values.anything(random, False))
+
+    keys = random.sample(text_extract.ANY_KEYS, random.randint(1, 6))
+    answer: dict[str, Any] = {}
+    kinds: dict[str, str] = {}
+    for key in keys:
+        style = random.random()
+        if style < 0.35:
+            items = (value().replace(",", "") for _ in range(random.randint(2, 5)))
+            answer[key], kinds[key] = list(dict.fromkeys(filter(None, items))) or ["a"], "array"
+        elif style < 0.5:
+            answer[key], kinds[key] = (
+                random.choice((random.randint(1, 9999), random.randint(100, 99999) / 100)),
+                "number",
+            )
+        else:
+            answer[key], kinds[key] = value(), "string"
+    between = random.choice((": ", ": ", " = ", " - ", ":", " is "))
+    dress = random.choice((str, str, str.capitalize, str.upper))
+    lines = [f"{dress(key)}{between}{_listed(random, answer[key])}" for key in random.sample(keys, len(keys))]
+    absent = (
+        [key for key in random.sample(text_extract.ANY_KEYS, 2) if key not in answer] if random.random() < 0.15 else []
+    )
+    wanted = random.sample([*keys, *absent], len(keys) + len(absent))
+    properties: dict[str, Any] = {}
+    for key in wanted:
+        kind = kinds.get(key, "string")
+        properties[key] = {"type": [kind, "null"] if absent else kind}
+        if kind == "array":
+            properties[key]["items"] = {"type": "string"}
+    schema = {**extract.fields(", ".join(wanted)), "properties": properties}
+    prompt = extract.ask(random.choice(("\n", "\n", "; ", ". ", " ", ", ")).join(lines), schema)
+    return Example("copy", prompt.messages, extract.dump({key: answer.get(key) for key in wanted}), schema)
+
+
+def _listed(random: Random, value: Any) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    if len(value) > 1 and random.random() < 0.4:
+        return f"{', '.join(value[:-1])} and {value[-1]}"
+    return ", ".join(value)
 
 
 def vocabulary() -> str:

@@ -25,7 +25,7 @@ class Fact:
     """One thing a document may say: names for it, ways to say it, and how to make its value.
 
     `says` are sentences, `parts` are clauses that join others; both hold `{}`. A phrasing that starts with `*` occurs in
-    evaluation only.
+    evaluation only, one that starts with `+` in training only: what was added after the evaluation had been fixed.
     """
 
     keys: str
@@ -83,71 +83,71 @@ ME = {
     "name": Fact(
         "name name name full_name fullname person user customer fullName Name",
         values.full_name,
-        "My name is {}.|I am {}.|This is {}.|{} here.|I'm {}.|Hello, my name is {}.|Hi, I am {}.|Hello, I'm {}.|My full name is {}.|The name is {}.|People call me {}.|You may know me, I am {}.|Let me introduce myself: {}.|It is me, {}.|*You are talking to {}.",
-        "my name is {}|I am {}|my name is {}",
+        "My name is {}.|I am {}.|This is {}.|{} here.|I'm {}.|Hello, my name is {}.|Hi, I am {}.|Hello, I'm {}.|My full name is {}.|The name is {}.|People call me {}.|You may know me, I am {}.|Let me introduce myself: {}.|It is me, {}.|*You are talking to {}.|+They call me {}.|+Everyone knows me as {}.|+Greetings from {}.|+{} speaking.|+I go by {}.|+My parents named me {}.|+Signed in as {}.|+It is {} who writes to you.|+You have reached {}.|+On paper I am {}.|+Allow me: {}.|+I, {}, write this.|+The one writing this is {}.|+You may remember {}, that is me.|+In my passport it says {}.|+Call me {}.",
+        "my name is {}|I am {}|my name is {}|+people call me {}|+this is {}|+I go by {}|+you know me as {}",
         notes="name of the person|full name",
     ),
     "company": Fact(
         "company company company employer organisation organization company_name workplace",
         values.company,
-        "I work for {}.|I work at {}.|I am with {}.|I work in company {}.|My company is {}.|My employer is {}.|I joined {} last year.|I am employed at {}.|I have a job at {}.|My office is at {}.|I spend my days at {}.|I am paid by {}.|The firm I work for is {}.|*I earn my living at {}.",
-        "working in company {}|working at {}|working for {}|I work at {}|I work for {}|employed by {}|I am working in company {}|my company is {}|working in {}",
+        "I work for {}.|I work at {}.|I am with {}.|I work in company {}.|My company is {}.|My employer is {}.|I joined {} last year.|I am employed at {}.|I have a job at {}.|My office is at {}.|I spend my days at {}.|I am paid by {}.|The firm I work for is {}.|*I earn my living at {}.|+My boss runs {}.|+{} pays my salary.|+I was hired by {}.|+{} is where I work.|+For ten years I have served {}.|+My contract is with {}.|+I started at {} in May.|+I represent {}.|+On weekdays I am at {}.|+My badge says {}.|+I am on the staff of {}.|+I do my job for {}.|+{} employs me.|+After school I went to {}.",
+        "working in company {}|working at {}|working for {}|I work at {}|I work for {}|employed by {}|I am working in company {}|my company is {}|working in {}|+employed at {}|+I am with {}|+hired by {}|+my employer is {}|+on the staff of {}|+{} is my employer",
         notes="where the person works|employer",
     ),
     "address": Fact(
         "address address address home_address street street_address location",
         values.address,
-        "My address is {}.|I live at {}.|Please write to {}.|You can find me at {}.|My home is at {}.|I moved to {}.|Letters go to {}.|You will find our house at {}.|Send mail to {}.|My post goes to {}.|Visit me at {}.|My place is {}.|*Post reaches me at {}.",
-        "my address is {}|living at {}|I live at {}|residing at {}|and my address is {}|my home address is {}",
+        "My address is {}.|I live at {}.|Please write to {}.|You can find me at {}.|My home is at {}.|I moved to {}.|Letters go to {}.|You will find our house at {}.|Send mail to {}.|My post goes to {}.|Visit me at {}.|My place is {}.|*Post reaches me at {}.|+My house stands at {}.|+Come and see me at {}.|+Our flat is at {}.|+I have lived at {} since May.|+My front door is at {}.|+Parcels find me at {}.|+I rent a room at {}.|+We bought a house at {}.|+Drop it off at {}.|+{} is my address.|+Ring the bell at {}.|+My letterbox is at {}.|+My mail is delivered to {}.",
+        "my address is {}|living at {}|I live at {}|residing at {}|and my address is {}|my home address is {}|+I reside at {}|+my house is at {}|+we live at {}|+my flat is at {}|+{} is my address",
         notes="postal address|street and number",
     ),
     "city": Fact(
         "city city town location place home_town",
         values.city,
-        "My town is {}.|I stay in {}.|I live in {}.|I come from {}.|I am based in {}.|My city is {}.|I moved to {} recently.",
-        "living in {}|based in {}|I live in {}|I come from {}|my city is {}",
+        "My town is {}.|I stay in {}.|I live in {}.|I come from {}.|I am based in {}.|My city is {}.|I moved to {} recently.|+{} is my home.|+I call {} home.|+You will find me in {}.|+I settled in {}.|+At present I am in {}.|+My family lives in {}.|+The town I live in is {}.|+I have a flat in {}.",
+        "living in {}|based in {}|I live in {}|I come from {}|my city is {}|+my town is {}|+at home in {}|+settled in {}|+I am from {}",
         notes="city where the person lives",
     ),
     "age": Fact(
         "age age age years",
         _number(5, 99),
-        "I am {} years old.|My age is {}.|I turned {} last month.|I am {}.",
-        "aged {}|I am {} years old|my age is {}|{} years old",
+        "I am {} years old.|My age is {}.|I turned {} last month.|I am {}.|+I just became {}.|+At {} I still learn.|+My last birthday was number {}.|+I am now {} years of age.|+I have {} years behind me.",
+        "aged {}|I am {} years old|my age is {}|{} years old|+{} years of age|+I just turned {}|+I am {}",
         "integer",
         "age in years",
     ),
     "email": Fact(
         "email email e_mail mail email_address contact",
         values.email,
-        "My email is {}.|Write to me at {}.|You can reach me at {}.|My e-mail address is {}.|Please send it to {}.",
-        "my email is {}|my e-mail address is {}",
+        "My email is {}.|Write to me at {}.|You can reach me at {}.|My e-mail address is {}.|Please send it to {}.|+Mail me at {}.|+My inbox is {}.|+Drop me a line at {}.|+Answers go to {}.|+{} is my e-mail.|+Use {} for questions.",
+        "my email is {}|my e-mail address is {}|+you can mail me at {}|+write to me at {}|+{} is my email",
         notes="e-mail address",
     ),
     "phone": Fact(
         "phone phone telephone phone_number tel mobile",
         values.phone,
-        "My telephone is {}.|The number to call is {}.|My phone number is {}.|Call me at {}.|You can call me on {}.|My number is {}.|Phone: {}.",
-        "my phone number is {}|my number is {}|my phone is {}",
+        "My telephone is {}.|The number to call is {}.|My phone number is {}.|Call me at {}.|You can call me on {}.|My number is {}.|Phone: {}.|+Ring me on {}.|+Dial {}.|+My mobile is {}.|+Text me at {}.|+I answer at {}.|+{} is my number.",
+        "my phone number is {}|my number is {}|my phone is {}|+call me on {}|+you reach me on {}|+my mobile is {}",
         notes="telephone number",
     ),
     "job": Fact(
         "job job_title profession occupation role position",
         values.job,
-        "I earn my money as a {}.|My profession is {}.|I am a {} by profession.|I work as a {}.|My job is {}.|I have been a {} for years.",
-        "working as a {}|I work as a {}|my job is {}",
+        "I earn my money as a {}.|My profession is {}.|I am a {} by profession.|I work as a {}.|My job is {}.|I have been a {} for years.|+By trade I am a {}.|+They hired me as a {}.|+I make my money as a {}.|+On my card it says {}.|+I was trained as a {}.|+I am employed as a {}.",
+        "working as a {}|I work as a {}|my job is {}|+employed as a {}|+a {} by trade|+I am a {}",
         notes="profession",
     ),
     "country": Fact(
         "country country nationality_country nation",
         lambda random, evaluation: values.word(random, evaluation, values.COUNTRIES, 0.25),
-        "I was born in {}.|My country is {}.|I grew up in {}.",
-        "my country is {}|born in {}",
+        "I was born in {}.|My country is {}.|I grew up in {}.|+I am a citizen of {}.|+My passport is from {}.|+My home country is {}.|+{} is where I was born.",
+        "my country is {}|born in {}|+a citizen of {}|+I was born in {}",
     ),
     "languages": Fact(
         "skills skills languages abilities",
         _many(_skill),
-        "My skills are {}.|I am good at {}.|I know {}.|My skills include {}.",
-        "my skills are {}",
+        "My skills are {}.|I am good at {}.|I know {}.|My skills include {}.|+I have learned {}.|+What I do well: {}.|+On my list of skills are {}.|+You can ask me about {}.|+My strong points are {}.|+I studied {}.|+I have experience with {}.|+I like {}.",
+        "my skills are {}|+I know {}|+I am good at {}|+my strong points are {}",
         "array",
     ),
 }
@@ -155,29 +155,29 @@ THEY = {
     "name": Fact(
         "name name full_name person employee patient contact client customer member candidate",
         values.full_name,
-        "The name is {}.|We spoke with {}.|Today we met {}.|{} joined the team.|{} wrote to us.|Please contact {}.|{} called this morning.|The new member is {}.|Notes on {}.|This is about {}.|We have news of {}.|{} was here today.|The person is {}.|Meet {}.|File of {}.|*A note about {}.",
+        "The name is {}.|We spoke with {}.|Today we met {}.|{} joined the team.|{} wrote to us.|Please contact {}.|{} called this morning.|The new member is {}.|Notes on {}.|This is about {}.|We have news of {}.|{} was here today.|The person is {}.|Meet {}.|File of {}.|*A note about {}.|+We heard from {}.|+{} came by yesterday.|+A letter from {} arrived.|+The file belongs to {}.|+{} asked for help.|+We welcome {}.|+{} signed the form.|+We interviewed {}.|+An appointment for {}.|+{} is on the list.|+The form was filled in by {}.|+{} will visit us.|+The guest is {}.|+We got a call from {}.|+Record of {}.|+{} has been with us since spring.|+Say hello to {}.",
         notes="name of the person|full name",
     ),
     "company": Fact(
         "company company employer organisation firm organization",
         values.company,
-        "The company is {}.|The employer is {}.|The contract is with {}.|Works at {}.|The visitor came from {}.|The firm is called {}.",
+        "The company is {}.|The employer is {}.|The contract is with {}.|Works at {}.|The visitor came from {}.|The firm is called {}.|+Employed by {}.|+{} is the employer.|+Comes from {}.|+Sent by {}.|+On behalf of {}.|+The business is named {}.",
         notes="where the person works",
     ),
     "address": Fact(
         "address address street location address_line",
         values.address,
-        "The address is {}.|Lives at {}.|The office is at {}.|The parcel goes to {}.|Deliver to {}.",
+        "The address is {}.|Lives at {}.|The office is at {}.|The parcel goes to {}.|Deliver to {}.|+Find it at {}.|+Postal address: {}.|+The house is at {}.|+Resides at {}.|+Letters should go to {}.|+The place to go is {}.",
     ),
     "city": Fact(
         "city city town place location",
         values.city,
-        "The city is {}.|Based in {}.|The office is in {}.|The event takes place in {}.|It happened in {}.",
+        "The city is {}.|Based in {}.|The office is in {}.|The event takes place in {}.|It happened in {}.|+It is in {}.|+Located in {}.|+Lives in {}.|+The place is {}.|+Home town: {}.|+We met in {}.",
     ),
     "age": Fact(
         "age age years",
         _number(5, 99),
-        "The age is {}.|Age: {}.|The patient is {} years old.|Aged {}.",
+        "The age is {}.|Age: {}.|The patient is {} years old.|Aged {}.|+{} years old.|+Has reached the age of {}.|+Turned {} this year.|+The age given is {}.",
         "",
         "integer",
         "age in years",
@@ -185,22 +185,22 @@ THEY = {
     "email": Fact(
         "email email mail e_mail contact_email",
         values.email,
-        "The email is {}.|Contact: {}.|Send questions to {}.|Apply at {}.",
+        "The email is {}.|Contact: {}.|Send questions to {}.|Apply at {}.|+Mail: {}.|+Write to {}.|+Reachable at {}.|+Mail goes to {}.|+E-mail: {}.",
     ),
     "phone": Fact(
         "phone phone telephone phone_number",
         values.phone,
-        "The phone number is {}.|Call {}.|Phone: {}.|Reach us on {}.",
+        "The phone number is {}.|Call {}.|Phone: {}.|Reach us on {}.|+Phone number: {}.|+Ring {}.|+Telephone {}.|+The number is {}.|+Dial {}.",
     ),
     "job": Fact(
         "job job_title role position title",
         values.job,
-        "The position is {}.|The role is {}.|Job title: {}.|We are looking for a {}.|We need a {}.",
+        "The position is {}.|The role is {}.|Job title: {}.|We are looking for a {}.|We need a {}.|+Hired as a {}.|+Works as a {}.|+Employed as {}.|+The job is {}.|+The vacancy is for a {}.|+Profession: {}.",
     ),
     "date": Fact(
         "date date day due_date when start_date",
         values.date,
-        "We plan it for {}.|The day is {}.|The date is {}.|It takes place on {}.|The deadline is {}.|It starts on {}.|Date: {}.|Due on {}.|It happened on {}.",
+        "We plan it for {}.|The day is {}.|The date is {}.|It takes place on {}.|The deadline is {}.|It starts on {}.|Date: {}.|Due on {}.|It happened on {}.|+On {} it begins.|+Mark {} in your calendar.|+Planned for {}.|+It will be on {}.|+Open until {}.",
         notes="date as written",
     ),
     "remote": Fact(
@@ -214,14 +214,14 @@ THEY = {
     "salary": Fact(
         "salary salary pay yearly_salary",
         lambda random, evaluation: random.randint(18, 140) * 1000,
-        "The salary is {}.|We pay {} a year.|Salary: {} euros.|The pay is ${} a year.",
+        "The salary is {}.|We pay {} a year.|Salary: {} euros.|The pay is ${} a year.|+The yearly salary is {}.|+{} euros a year.|+The wage is {} dollars.|+Pay: {}.|+Earns {} a year.",
         "",
         "integer",
     ),
     "skills": Fact(
         "skills skills requirements languages",
         _many(_skill),
-        "Required skills: {}.|You should know {}.|Skills: {}.|The candidate knows {}.",
+        "Required skills: {}.|You should know {}.|Skills: {}.|The candidate knows {}.|+Must have {}.|+Knows {}.|+Good at {}.|+We look for {}.|+Experience: {}.|+Trained in {}.|+We ask for {}.",
         "",
         "array",
     ),
@@ -230,19 +230,19 @@ ORDER = {
     "customer": Fact(
         "customer customer customer_name client buyer name",
         values.full_name,
-        "The customer is {}.|Ordered by {}.|{} placed an order.|{} bought something from us.|Customer: {}.|Bill to {}.|The buyer is {}.|An order from {}.|We sold this to {}.|It was bought by {}.|{} wants to buy.|For {}, our customer.|Client: {}.|*Sold to {}.",
+        "The customer is {}.|Ordered by {}.|{} placed an order.|{} bought something from us.|Customer: {}.|Bill to {}.|The buyer is {}.|An order from {}.|We sold this to {}.|It was bought by {}.|{} wants to buy.|For {}, our customer.|Client: {}.|*Sold to {}.|+{} bought it.|+The name of the client is {}.|+{} is the one who ordered.|+{} sent us an order.|+Please bill {}.|+The order came from {}.|+{} will pay.|+Invoice for {}.|+{} filled the cart.|+Purchased by {}.|+Our client is {}.|+On the invoice stands {}.|+{} asked us for an offer.|+It goes to {}, who ordered it.",
         notes="who bought it",
     ),
     "product": Fact(
         "product product item article product_name",
         values.product,
-        "The product is a {}.|The order is for a {}.|Item: {}.|Product: {}.|The article is called {}.|One {} was ordered.|This is about the {}.|We sold one {}.|They want the {}.|A {} was bought.|It is for the {}.|*It concerns the {}.",
+        "The product is a {}.|The order is for a {}.|Item: {}.|Product: {}.|The article is called {}.|One {} was ordered.|This is about the {}.|We sold one {}.|They want the {}.|A {} was bought.|It is for the {}.|*It concerns the {}.|+They bought the {}.|+One {} is in the parcel.|+In the box is a {}.|+The invoice is for a {}.|+We packed a {}.|+The goods: {}.|+A {} leaves the warehouse.|+The client chose the {}.|+Please send a {}.|+We deliver a {}.|+The cart holds a {}.|+Wanted: {}.",
         notes="what was bought",
     ),
     "quantity": Fact(
         "quantity quantity count amount units number",
         _number(1, 250),
-        "The quantity is {}.|Quantity: {}.|We need {} pieces.|Units: {}.|{} pieces were ordered.",
+        "The quantity is {}.|Quantity: {}.|We need {} pieces.|Units: {}.|{} pieces were ordered.|+{} of them.|+They took {}.|+Number of pieces: {}.|+{} units were sold.|+We pack {} of these.|+Please send {} pieces.",
         "",
         "integer",
         "number of pieces",
@@ -250,7 +250,7 @@ ORDER = {
     "price": Fact(
         "price price total amount cost total_price",
         _amount,
-        "The price is ${}.|The total is {} euros.|It costs {} dollars.|Price: {} EUR.|Total: ${}.|The cost was {}.|The bill is {} euros.|The customer paid {} dollars.|They paid {} euros.|The sum is {}.|We ask {} euros for it.|Amount due: {}.|*We charged {} euros.",
+        "The price is ${}.|The total is {} euros.|It costs {} dollars.|Price: {} EUR.|Total: ${}.|The cost was {}.|The bill is {} euros.|The customer paid {} dollars.|They paid {} euros.|The sum is {}.|We ask {} euros for it.|Amount due: {}.|*We charged {} euros.|+The amount is {}.|+To pay: {} euros.|+{} dollars in all.|+It was {} euros.|+The sum to pay is ${}.|+It is worth {} dollars.|+We got {} dollars.|+The invoice says {} euros.|+It went for {} euros.|+Cost: {}.|+All in all {} EUR.",
         "",
         "number",
         "price without currency",
@@ -258,32 +258,34 @@ ORDER = {
     "id": Fact(
         "order_id order order_number id reference invoice_number number",
         values.code,
-        "The order number is {}.|Order {}.|Reference: {}.|The reference is {}.|Invoice number {}.|Order ID: {}.|Your number is {}.",
+        "The order number is {}.|Order {}.|Reference: {}.|The reference is {}.|Invoice number {}.|Order ID: {}.|Your number is {}.|+The number of the order is {}.|+Filed under {}.|+Please quote {}.|+Number: {}.|+See invoice {}.|+Ref {}.",
         notes="reference as written",
     ),
     "date": Fact(
         "date date order_date delivery_date due_date day",
         values.date,
-        "The date is {}.|Ordered on {}.|Delivery is planned for {}.|It will arrive on {}.|Date: {}.|Payment is due on {}.",
+        "The date is {}.|Ordered on {}.|Delivery is planned for {}.|It will arrive on {}.|Date: {}.|Payment is due on {}.|+On {} it was ordered.|+Shipped on {}.|+Arrives {}.|+We got it on {}.",
         notes="date as written",
     ),
     "address": Fact(
         "address address delivery_address shipping_address ship_to",
         values.address,
-        "Ship to {}.|Deliver to {}.|The delivery address is {}.|Send it to {}.|Address: {}.",
+        "Ship to {}.|Deliver to {}.|The delivery address is {}.|Send it to {}.|Address: {}.|+Goes to {}.|+To be delivered at {}.|+The parcel goes to {}.|+Bring it to {}.|+Destination: {}.",
     ),
     "email": Fact(
-        "email email contact customer_email", values.email, "The email is {}.|Confirmation was sent to {}.|Contact: {}."
+        "email email contact customer_email",
+        values.email,
+        "The email is {}.|Confirmation was sent to {}.|Contact: {}.|+Write to {}.|+The client can be reached at {}.|+Mail: {}.|+The receipt goes to {}.",
     ),
     "seller": Fact(
         "seller seller vendor supplier shop company",
         values.company,
-        "Sold by {}.|The seller is {}.|The supplier is {}.|Shop: {}.|From {}.",
+        "Sold by {}.|The seller is {}.|The supplier is {}.|Shop: {}.|From {}.|+Bought at {}.|+{} sold it.|+The goods come from {}.|+Supplied by {}.|+Vendor: {}.",
     ),
     "status": Fact(
         "status status state order_status",
         _choice(*_STATUS),
-        "The status is {}.|Status: {}.|The order is {}.|It is {}.",
+        "The status is {}.|Status: {}.|The order is {}.|It is {}.|+State: {}.|+At the moment it is {}.|+Marked as {}.",
         "",
         "string",
         choices=_STATUS,
@@ -291,14 +293,19 @@ ORDER = {
     "priority": Fact(
         "priority priority urgency",
         _choice(*_PRIORITY),
-        "The priority is {}.|Priority: {}.|This has {} priority.",
+        "The priority is {}.|Priority: {}.|This has {} priority.|+Urgency: {}.|+Treat it as {}.|+It is of {} priority.",
         choices=_PRIORITY,
     ),
-    "size": Fact("size size product_size", _choice(*_SIZE), "The size is {}.|Size: {}.|It is a {} one.", choices=_SIZE),
+    "size": Fact(
+        "size size product_size",
+        _choice(*_SIZE),
+        "The size is {}.|Size: {}.|It is a {} one.|+We need a {} one.|+In {} size.",
+        choices=_SIZE,
+    ),
     "color": Fact(
         "color color colour",
         lambda random, evaluation: values.common(random, evaluation, values.COLORS),
-        "The color is {}.|Color: {}.|It is {} in color.",
+        "The color is {}.|Color: {}.|It is {} in color.|+The shade is {}.|+In {}, please.|+Painted {}.",
     ),
     "paid": Fact(
         "paid paid is_paid payment_received",
@@ -311,7 +318,7 @@ ORDER = {
     "items": Fact(
         "items items products articles",
         _many(values.product),
-        "The items are {}.|Items: {}.|The order contains {}.|We send {}.",
+        "The items are {}.|Items: {}.|The order contains {}.|We send {}.|+In the parcel: {}.|+They bought {}.|+The list: {}.|+We packed {}.|+To deliver: {}.|+The cart holds {}.",
         "",
         "array",
     ),
@@ -322,22 +329,22 @@ EVENT = {
         lambda random, evaluation: (
             f"{values.word(random, evaluation, values.COMPANY_WORDS, 0.4)} {random.choice(('Day', 'Forum', 'Meeting', 'Summit', 'Workshop', 'Festival', 'Conference', 'Week'))}"
         ),
-        "The event is called {}.|You are invited to the {}.|Join us at the {}.|The title is {}.|Event: {}.",
+        "The event is called {}.|You are invited to the {}.|Join us at the {}.|The title is {}.|Event: {}.|+We invite you to the {}.|+It is time for the {}.|+The {} is coming.|+Do not miss the {}.|+Name of the event: {}.",
     ),
     "organizer": Fact(
         "organizer organizer host organiser speaker leader",
         values.full_name,
-        "The organizer is {}.|It is hosted by {}.|The host is {}.|{} leads the event.|Speaker: {}.",
+        "The organizer is {}.|It is hosted by {}.|The host is {}.|{} leads the event.|Speaker: {}.|+{} organizes it.|+It is run by {}.|+Led by {}.|+{} will speak.|+Your host: {}.|+In charge is {}.",
     ),
     "place": Fact(
         "place place location venue city where",
         values.city,
-        "It takes place in {}.|We meet in {}.|The place is {}.|Location: {}.|See you in {}.",
+        "It takes place in {}.|We meet in {}.|The place is {}.|Location: {}.|See you in {}.|+Come to {}.|+The venue is {}.|+Held in {}.|+It happens in {}.|+Everybody meets in {}.",
     ),
     "date": Fact(
         "date date day when event_date",
         values.date,
-        "It takes place on {}.|The date is {}.|Save the date: {}.|Date: {}.|It starts on {}.",
+        "It takes place on {}.|The date is {}.|Save the date: {}.|Date: {}.|It starts on {}.|+On {} we meet.|+Keep {} free.|+It is planned for {}.|+We meet on {}.",
     ),
     "time": Fact(
         "time time start start_time hour",
@@ -347,30 +354,34 @@ EVENT = {
                 f"{random.randint(1, 12)} {random.choice(('am', 'pm'))}",
             )
         ),
-        "It starts at {}.|Doors open at {}.|Time: {}.|The time is {}.|We begin at {}.",
+        "It starts at {}.|Doors open at {}.|Time: {}.|The time is {}.|We begin at {}.|+From {} on.|+We start at {}.|+Be there at {}.|+At {} we begin.|+Start: {}.",
     ),
     "attendees": Fact(
         "attendees attendees participants guests people names",
         _many(values.first_name),
-        "The guests are {}.|Attendees: {}.|Present were {}.|{} will come.|Participants: {}.",
+        "The guests are {}.|Attendees: {}.|Present were {}.|{} will come.|Participants: {}.|+We expect {}.|+Guests: {}.|+There will be {}.|+Invited are {}.|+On the list are {}.|+{} took part.",
         "",
         "array",
     ),
     "price": Fact(
         "price price ticket_price fee cost",
         _amount,
-        "A ticket costs ${}.|The fee is {} euros.|Price: {} EUR.|Entry is {} dollars.",
+        "A ticket costs ${}.|The fee is {} euros.|Price: {} EUR.|Entry is {} dollars.|+You pay {} euros.|+It costs ${} to enter.|+Tickets are {} dollars.|+Ticket: {}.",
         "",
         "number",
     ),
     "seats": Fact(
         "seats seats capacity places guests_count",
         _number(5, 900),
-        "There are {} seats.|Capacity: {}.|We have room for {} people.",
+        "There are {} seats.|Capacity: {}.|We have room for {} people.|+{} people fit in.|+Seats: {}.|+The hall holds {}.|+Up to {} guests.",
         "",
         "integer",
     ),
-    "email": Fact("email email contact registration", values.email, "Register at {}.|Write to {}.|Contact: {}."),
+    "email": Fact(
+        "email email contact registration",
+        values.email,
+        "Register at {}.|Write to {}.|Contact: {}.|+Sign up at {}.|+Questions to {}.|+Mail {}.",
+    ),
     "online": Fact(
         "online online is_online virtual",
         _flag,
@@ -380,7 +391,7 @@ EVENT = {
     ),
 }
 FRAMES = (ME, THEY, ORDER, EVENT)
-_ANY_KEYS = tuple(
+ANY_KEYS = tuple(
     """team color code animal brand model route gate room driver captain owner author editor label region country source
     target version flight seat desk building floor department manager assistant doctor patient ward course tutor coach
     club river lake band song album film book chapter recipe dish drink fruit plant tree ship port station track engine
@@ -398,9 +409,14 @@ _NOISE = tuple(
 
 
 def phrasing(random: Random, options: str, evaluation: bool) -> str:
-    """One of the ways to say it; those marked `*` are for evaluation."""
-    choices = [one for one in options.split("|") if evaluation or not one.startswith("*")]
-    return random.choice(choices).removeprefix("*")
+    """One of the ways to say it; those marked `*` are for evaluation, those marked `+` for training."""
+    return random.choice(phrasings(options, evaluation))
+
+
+def phrasings(options: str, evaluation: bool) -> list[str]:
+    """All ways to say it on one side."""
+    found = [one for one in options.split("|") if not one.startswith("+" if evaluation else "*")]
+    return [one.removeprefix("*").removeprefix("+") for one in found]
 
 
 def spoken(random: Random, value: Any) -> str:
@@ -460,12 +476,14 @@ def sentences(random: Random, count: int, evaluation: bool) -> Document:
 def self_introduction(random: Random, count: int, evaluation: bool) -> Document:
     """One sentence in the first person: clauses joined by commas and `and`."""
     known = _record(random, {key: fact for key, fact in ME.items() if fact.parts}, count, evaluation)
-    clauses = [phrasing(random, fact.parts, evaluation).format(spoken(random, value)) for fact, value in known.values()]
-    clauses = [articled(clause.removeprefix("and ")) for clause in clauses]
+    said = [(phrasing(random, fact.parts, evaluation), spoken(random, value)) for fact, value in known.values()]
+    clauses = [articled(phrase.format(value).removeprefix("and ")) for phrase, value in said]
     last = random.choice((" and ", " and ", ", and ", ", "))
     text = last.join((", ".join(clauses[:-1]), clauses[-1])) if len(clauses) > 1 else clauses[0]
-    text = random.choice(("", "", "", "Hello, ", "Hi, ")) + text
-    text = text[0].upper() + text[1:]
+    hello = random.choice(("", "", "", "Hello, ", "Hi, "))
+    if not hello and not said[0][0].startswith("{}"):  # a value is written as it is
+        text = text[0].upper() + text[1:]
+    text = hello + text
     return Document(text + random.choice((".", ".", "", "")), known)
 
 
@@ -496,17 +514,23 @@ def _label(random: Random, key: str, fact: Fact) -> str:
 
 def _loose(random: Random, count: int, evaluation: bool, taken: dict[str, Any]) -> dict[str, tuple[Fact, Any]]:
     """Facts of no particular kind, under any key."""
-    fresh = [key for key in _ANY_KEYS if key not in taken]
+    fresh = [key for key in ANY_KEYS if key not in taken]
     return {
         key: (Fact(key, values.anything, "The {key} is {}.".replace("{key}", key)), values.anything(random, evaluation))
         for key in random.sample(fresh, count)
     }
 
 
+_LOOSE = (
+    "The {} is {}.|The {} is {}.|{}: {}.|Its {} is {}.|For {} we have {}.|+As to the {}, it is {}.|+You asked for the {}: {}.|"
+    "+The {} of it is {}.|+We noted {} {}.|+The {} will be {}.|+Somebody chose the {} {}.|+The {} that we found was {}.|+About the {}: {}."
+)
+
+
 def loose(random: Random, count: int, evaluation: bool) -> Document:
     """`The key is value.` for any key."""
     known = _loose(random, count, evaluation, {})
-    form = random.choice(("The {} is {}.", "The {} is {}.", "{}: {}.", "Its {} is {}.", "For {} we have {}."))
+    form = phrasing(random, _LOOSE, evaluation)
     said = [form.format(key.replace("_", " "), value) for key, (_, value) in known.items()]
     said = [one[0].upper() + one[1:] for one in said]
     return Document(" ".join(said), known)
@@ -599,15 +623,15 @@ def _schema(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-def _fields(random: Random, document: Document, most: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Choose the wanted keys, their order, their schema and the answer."""
+def _fields(random: Random, document: Document, most: int, *, silent: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Choose the wanted keys, their order, their schema and the answer; `silent`: how often some are not in the text."""
     keys = list(document.known)
     if len(keys) > most or random.random() < 0.25:
         keys = random.sample(keys, random.randint(1, min(most, len(keys))))
     elif random.random() < 0.35:
         random.shuffle(keys)
     absent: dict[str, Fact] = {}
-    if random.random() < 0.15:
+    if random.random() < silent:
         spare = [(name, fact) for frame in FRAMES for name, fact in frame.items()]
         said = {id(fact) for fact, _ in document.known.values()}
         made = {fact.make for fact, _ in document.known.values()}
@@ -672,10 +696,10 @@ class Case:
 def case(random: Random, *, evaluation: bool = False, most: int = 6) -> Case:
     """One extraction, sometimes with one to three demonstrations before it."""
     shape = random.choices([one for one, _ in SHAPES], [weight for _, weight in SHAPES])[0]
-    count = random.choices((1, 2, 3, 4, 5, 6), (8, 16, 28, 20, 15, 13))[0]
+    count = random.choices((1, 2, 3, 4, 5, 6), (8, 16, 28, 20, 15, 13) if evaluation else (6, 13, 23, 22, 19, 17))[0]
     count = min(count, most)
     document = shape(random, count, evaluation)
-    properties, answer = _fields(random, document, most)
+    properties, answer = _fields(random, document, most, silent=0.15 if evaluation else 0.2)
     schema = _schema(properties)
     examples: tuple[tuple[str, Any], ...] = ()
     style = random.random()

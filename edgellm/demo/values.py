@@ -112,6 +112,28 @@ SHARE = 12  # one value in twelve is for evaluation
 _KEPT = frozenset("Suvojit Hore John Smith Samuel Ted Pot Bisson AB AZ".split())  # of the examples people try first
 
 
+class Repeating(Random):
+    """Random numbers for training, where some examples say the same names again and again.
+
+    Evaluation draws from the few values that are kept for it, so that a guest is called as the host is, a street as a
+    family; the long lists of training would hardly ever show that.
+    """
+
+    def begin(self) -> None:
+        """Begin an example."""
+        self.said: list[str] = []
+        self.repeats = self.random() < 0.25
+
+    def again(self, make: Callable[[], str]) -> str:
+        """Return a word that this example has said, or make one."""
+        if not self.repeats:
+            return make()
+        if self.said and self.random() < 0.3:
+            return self.choice(self.said)
+        self.said.append(make())
+        return self.said[-1]
+
+
 def held(value: str) -> bool:
     """Whether a value is kept for evaluation, by a hash that never changes."""
     return value in _KEPT or zlib.crc32(value.encode()) % SHARE == 0
@@ -140,7 +162,13 @@ def invented(random: Random, least: int = 1, most: int = 3) -> str:
 
 
 def word(random: Random, evaluation: bool, values: tuple[str, ...], chance: float = 0.35) -> str:
-    """A listed or (with `chance`) an invented word."""
+    """A listed or (with `chance`) an invented word, or one that this example has said before."""
+    if isinstance(random, Repeating):
+        return random.again(lambda: _word(random, evaluation, values, chance))
+    return _word(random, evaluation, values, chance)
+
+
+def _word(random: Random, evaluation: bool, values: tuple[str, ...], chance: float) -> str:
     if random.random() < chance:
         return _made(random, lambda: invented(random), evaluation)
     return pick(random, values, evaluation)
@@ -233,8 +261,17 @@ def address(random: Random, evaluation: bool) -> str:
 
 
 def city(random: Random, evaluation: bool) -> str:
-    """A city, mostly a real one."""
+    """A city, mostly a real one; in training more of those with two words, of which the lists hold few."""
+    if not evaluation and random.random() < 0.15:
+        return _made(random, lambda: _two_words(word(random, evaluation, CITIES, 0.6), random), evaluation)
     return word(random, evaluation, CITIES, 0.2)
+
+
+def _two_words(name: str, random: Random) -> str:
+    if random.random() < 0.4:
+        return f"{random.choice(('New', 'Port', 'San', 'Saint', 'Fort', 'Lake', 'North', 'Los', 'La', 'El', 'Old'))} {name}"
+    kinds = ("City", "City", "Falls", "Bay", "Hill", "Springs", "Beach", "Park", "Harbor", "Valley", "Town", "Island")
+    return f"{name} {random.choice(kinds)}"
 
 
 def email(random: Random, evaluation: bool) -> str:

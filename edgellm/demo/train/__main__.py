@@ -31,7 +31,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=3072, help="tokens of a micro-batch; two make a step")
-    parser.add_argument("--start", type=Path, help="a checkpoint to go on from (default: the folder's last, if any)")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="a checkpoint or an exported .gguf to go on from (default: the folder's last, if any)",
+    )
+    parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--mix", default="", help="other shares of tasks, such as extract=64,copy=12,chat=4")
     parser.add_argument("--export-only", action="store_true", help="write the file from the checkpoint and stop")
     parser.add_argument("--new-pieces", action="store_true", help="make the vocabulary anew from generated text")
@@ -59,7 +64,7 @@ def main() -> int:
             tokens=options.tokens,
             mix=_mix(options.mix),
         )
-        start = train(options.folder, tokenizer, Shape(len(tokenizer)), plan, start=start)
+        start = train(options.folder, tokenizer, Shape(len(tokenizer), layers=options.layers), plan, start=start)
     if start is None:
         parser.error(f"there is no checkpoint in {options.folder} to export.")
     export(start, tokenizer, options.output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,43 @@ def permuted(weight: Tensor, heads: int) -> Tensor:
     """Reorder q or k rows from halves to neighbours: arch `llama` rotates neighbouring pairs."""
     rows, columns = weight.shape
     return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
+def separated(weight: Tensor, heads: int) -> Tensor:
+    """Undo `permuted`."""
+    rows, columns = weight.shape
+    return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], Shape]:
+    """Read a file that `export` made: its weights, as far as quantizing has left them, and its shape."""
+    import gguf
+
+    reader = gguf.GGUFReader(path)
+
+    def number(name: str) -> Any:
+        return reader.get_field(f"llama.{name}").contents()
+
+    shape = Shape(
+        vocabulary=number("vocab_size"),
+        width=number("embedding_length"),
+        layers=number("block_count"),
+        heads=number("attention.head_count"),
+        kv_heads=number("attention.head_count_kv"),
+        feed_forward=number("feed_forward_length"),
+        rope_base=number("rope.freq_base"),
+        epsilon=number("attention.layer_norm_rms_epsilon"),
+    )
+    found = {
+        one.name: torch.from_numpy(gguf.quants.dequantize(one.data, one.tensor_type).copy()) for one in reader.tensors
+    }
+    weights = {}
+    for own, theirs in _names(shape):
+        weight = found[theirs]
+        if theirs.endswith(("attn_q.weight", "attn_k.weight")):
+            weight = separated(weight, shape.heads if "attn_q" in theirs else shape.kv_heads)
+        weights[own] = weight
+    return weights, shape
 
 
 def write(weights: dict[str, Tensor], shape: Shape, tokenizer: Tokenizer, path: Path) -> None:
@@ -83,18 +121,23 @@ def _write_tokenizer(out, tokenizer: Tokenizer) -> None:
     out.add_chat_template(TEMPLATE)
 
 
-def _tensors(weights: dict[str, Tensor], shape: Shape):
-    yield "token_embd.weight", weights["embedding.weight"]
-    names = {"gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down", "v": "attn_v", "o": "attn_output"}
+def _names(shape: Shape):
+    """Names of a tensor in a checkpoint and in the file."""
+    yield "embedding.weight", "token_embd.weight"
+    names = {"attention_norm": "attn_norm", "feed_norm": "ffn_norm", "q": "attn_q", "k": "attn_k", "v": "attn_v"}
+    names |= {"o": "attn_output", "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}
     for layer in range(shape.layers):
-        mine, theirs = f"blocks.{layer}.", f"blk.{layer}."
-        yield theirs + "attn_norm.weight", weights[mine + "attention_norm.weight"]
-        yield theirs + "ffn_norm.weight", weights[mine + "feed_norm.weight"]
-        yield theirs + "attn_q.weight", permuted(weights[mine + "q.weight"], shape.heads)
-        yield theirs + "attn_k.weight", permuted(weights[mine + "k.weight"], shape.kv_heads)
-        for own, other in names.items():
-            yield f"{theirs}{other}.weight", weights[f"{mine}{own}.weight"]
-    yield "output_norm.weight", weights["norm.weight"]
+        for own, theirs in names.items():
+            yield f"blocks.{layer}.{own}.weight", f"blk.{layer}.{theirs}.weight"
+    yield "norm.weight", "output_norm.weight"
+
+
+def _tensors(weights: dict[str, Tensor], shape: Shape):
+    for own, theirs in _names(shape):
+        weight = weights[own]
+        if theirs.endswith(("attn_q.weight", "attn_k.weight")):
+            weight = permuted(weight, shape.heads if "attn_q" in theirs else shape.kv_heads)
+        yield theirs, weight
     yield "output.weight", weights["embedding.weight"]
 
 

@@ -186,12 +186,15 @@ class Llama(nn.Module):
         angle = torch.arange(length, dtype=torch.float32, device=device)[:, None] * speed
         return angle.cos().to(self.type)[None, :, None], angle.sin().to(self.type)[None, :, None]
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, places: Tensor) -> Tensor:
+        """Hidden states (places, width) at these flat places, the only ones for which the last layer is finished."""
         x = self.embedding(tokens).to(self.type)
         cos, sin = self.angles(tokens.shape[1], tokens.device)
-        for block in self.blocks:
+        *blocks, last = self.blocks
+        for block in blocks:
             x = block(x, cos, sin)
-        return self.norm(x)
+        mixed = attend(*last.before(x, cos, sin))
+        return self.norm(last.after(x.flatten(0, 1)[places], mixed.flatten(0, 1)[places]))
 
     def logits(self, hidden: Tensor) -> Tensor:
         return functional.linear(hidden, self.embedding.weight.to(hidden.dtype)).float()
@@ -203,6 +206,24 @@ class Llama(nn.Module):
             block.after = torch.compile(block.after, dynamic=True)
         Products.weights = staticmethod(torch.compile(_weights, dynamic=True))
         Products.weights_backward = staticmethod(torch.compile(_weights_backward, dynamic=True))
+
+
+def grown(weights: dict[str, Tensor], layers: int, at: int = 2) -> dict[str, Tensor]:
+    """Add layers before layer `at`, which look where the layer before them looks, and say nothing yet."""
+    had = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
+    more, made = layers - had, {}
+    for name, weight in weights.items():
+        if not name.startswith("blocks."):
+            made[name] = weight
+            continue
+        _, number, rest = name.split(".", 2)
+        layer = int(number)
+        made[f"blocks.{layer + more if layer >= at else layer}.{rest}"] = weight
+        if layer == at - 1:
+            for new in range(at, at + more):
+                silent = rest in ("o.weight", "down.weight")
+                made[f"blocks.{new}.{rest}"] = torch.zeros_like(weight) if silent else weight.clone()
+    return made
 
 
 EMBEDDING_SCALE = 0.05
