@@ -126,15 +126,20 @@ class Loop:
 
     def _moves(self) -> list[_Move]:
         """Give every running sequence its part of this step: those that answer first, then prompts, by rank."""
-        running = sorted(self._turn(), key=lambda one: (one.reading, one.rank))
-        best = max((one.priority for one in running if not one.reading), default=None)
+        running = self._turn()
+        best = None
+        if len(running) > 1:
+            running.sort(key=lambda one: (one.reading, one.rank))
+            best = max((one.priority for one in running if not one.reading), default=None)
+        even = self._engine.even and len(running) > 1
         moves, room = list[_Move](), self._engine.batch
         for sequence in running:
             if sequence.reading:
                 room = min(
                     room, self._chunk(best, sequence.priority) - sum(len(one.tokens) for one in moves if one.reads)
                 )
-            tokens = sequence.pending[: max(0, room)]
+            # Where unequal steps are several passes, what a constraint forces goes with the others' next words.
+            tokens = sequence.pending[: 1 if even and not sequence.reading and room else max(0, room)]
             if tokens:
                 room -= len(tokens)
                 moves.append(_Move(sequence, tokens, len(tokens) == len(sequence.pending), sequence.reading))
@@ -145,7 +150,9 @@ class Loop:
 
         A higher priority has its adapter put on, and lower ones wait that want another.
         """
-        best = max((one.priority for one in self._running), default=0)
+        if all(one.worn == self._wearing for one in self._running):
+            return self._running[:]
+        best = max(one.priority for one in self._running)
         wanted = {one.worn for one in self._running if one.priority == best}
         if wanted - {self._wearing}:
             self._steps_worn += 1
@@ -178,7 +185,8 @@ class Loop:
         """Add to each answer what may follow it, as far as checking that pays; only while few answer and nobody reads."""
         rows, plain = len(moves), sum(len(move.tokens) for move in moves)
         room = min(self._engine.drafts, self._engine.batch - plain) // rows
-        if self._grain or rows > _DRAFTERS or room < 1 or any(move.reads or not move.last for move in moves):
+        even = self._engine.even and rows > 1
+        if self._grain or even or rows > _DRAFTERS or room < 1 or any(move.reads or not move.last for move in moves):
             return
         found = [
             one.draft(min(room, one.budget(self._engine.context) - 1)) for one in (move.sequence for move in moves)

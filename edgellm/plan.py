@@ -43,6 +43,9 @@ _OTHER_MARGIN_BYTES = 256 * MIB
 _ANY_GPU = Device("GPU", "", "gpu", 0, 0, "")  # to weigh layers where there is no GPU
 _SMALLER_CONTEXTS = (32768, 16384, 8192, 4096, 2048, 1024, 512)
 _TINY_BYTES = 48 * MIB  # measured: at 10 MB of weights a second thread gains nothing, and loses much on a busy machine
+# Passing over a cell of another conversation takes about 0.9 ns for each head and layer, a byte of Q4_K weights about 18 ps a
+# row in steps of 16 (`benchmarks/cache.py`): from this many bytes on, it takes a third of what the weights take.
+_CELL_WEIGHTS = 150
 _PROCESS_BYTES = 128 * MIB  # Python, libraries and the model's vocabulary in the worker
 
 
@@ -84,7 +87,7 @@ class Plan:
 
     gpu_layers: int
     context: int  # tokens one sequence may hold
-    cells: int  # tokens all slots together may hold (a unified KV cache), a multiple of 256
+    cells: int  # tokens all slots together may hold, a multiple of 256
     slots: int
     threads: int
     threads_batch: int
@@ -93,6 +96,7 @@ class Plan:
     kv_type: str
     flash_attention: bool
     swa_full: bool
+    kv_unified: bool = True  # False: every slot has its own part of the cells, and looks at no other
     repack: bool = False  # weights laid out anew for this processor: `edgellm tune` measures whether that pays
     op_offload: bool = True  # a GPU computes long batches of what lies in RAM, too
     tensor_overrides: tuple[tuple[str, str], ...]  # (regular expression over tensor names, "CPU")
@@ -402,6 +406,7 @@ class _Case:
             kv_type=layout.kv_type,
             flash_attention=True,
             swa_full=layout.swa_full,
+            kv_unified=not self._splits(layout, place),
             op_offload=place.op_offload,
             tensor_overrides=overrides(place.in_ram),
             tensor_split=_split(place) if len(self.devices) > 1 and on_gpus else (),
@@ -410,6 +415,20 @@ class _Case:
             host_weights_bytes=host.weights_bytes,
             reasons=tuple(self._reasons(layout, place)),
         )
+
+    def _splits(self, layout: Layout, place: Placement) -> bool:
+        """Whether each slot gets its own part of the cache: the same memory, but a token passes over no foreign cells.
+
+        Only where every slot can hold a whole conversation anyway, and where passing over the others' cells, once per head
+        and layer, takes a good part of what the weights take. In one pool, forced tokens and prompts ride along in a step.
+        """
+        share = layout.cells // layout.slots
+        whole = layout.slots > 1 and share >= self.context and layout.cells == share * layout.slots and share % 256 == 0
+        plain = all(layer.attends and not layer.windowed and layer.state == (0, 0) for layer in self.body.layers)
+        if not (whole and plain) or place.placed or place.output is not None:
+            return False
+        passes = sum(layer.heads for layer in self.body.layers) * (layout.cells - share)
+        return passes * _CELL_WEIGHTS > self.header.tensor_bytes
 
     def _device_plan(self, layout: Layout, place: Placement, number: int) -> DevicePlan:
         device, share = self.devices[number], self._share(layout, place, number)
@@ -429,6 +448,10 @@ class _Case:
         yield f"A conversation may hold {self.context:,} tokens, about {self.context * 3 // 4:,} words{more}."
         if token_bytes := kv_token_bytes(self.body, layout.kv_type):
             sharing = f" {layout.slots:,} conversations share {layout.cells:,} tokens." if layout.slots > 1 else ""
+            if self._splits(layout, place):
+                sharing = (
+                    f" {layout.slots:,} conversations have a cache of {layout.cells // layout.slots:,} tokens each."
+                )
             yield (
                 f"Each token of context costs {_size(token_bytes)} of memory: room for what the conversation has said "
                 f"so far, called the KV cache.{sharing}"

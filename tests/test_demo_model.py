@@ -12,7 +12,7 @@ import edgellm
 from edgellm import Sampling
 from edgellm.engines.devices import low_level
 from edgellm.model import Model
-from edgellm.tasks import translate
+from edgellm.tasks import extract, translate
 
 GREEDY = Sampling(temperature=0, max_tokens=48)
 QUESTIONS = ["Hello!", "Who are you?", "Thank you very much", "Translate this text to French.\n\nText: Good morning."]
@@ -73,12 +73,17 @@ def test_greedy_text_equals_the_bare_c_api(model: Model, question: str) -> None:
     assert ours == bare
 
 
-def test_one_and_eight_slots_give_the_same_texts(model: Model) -> None:
+@pytest.mark.parametrize(("context", "unified"), [(None, True), (512, False)])
+def test_one_and_eight_slots_give_the_same_texts(model: Model, context: int | None, unified: bool) -> None:
     texts = [
         f"The {colour} {thing} is here." for colour in ("red", "small", "old") for thing in ("house", "book", "car")
     ]
-    with edgellm.load("demo", slots=8, threads=1) as wide:
+    letters = [f"My name is {name}, working in company AB and I live in {name}ville." for name in ("Ada", "Bo", "Cy")]
+    fields = extract.fields("name, company, city")
+    with edgellm.load("demo", slots=8, threads=1, context=context) as wide:
+        assert wide.plan.kv_unified is unified
         prompts = [translate.ask(text, "fr", sampling=GREEDY) for text in texts]
+        prompts += [extract.ask(text, fields, sampling=GREEDY) for text in letters]
         together = [reply.text for reply in wide.ask(prompts)]
         assert together == [model.ask([prompt])[0].text for prompt in prompts]
 

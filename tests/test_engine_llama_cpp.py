@@ -50,9 +50,9 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("model") / "tiny.gguf", layers=3, seed=3)
 
 
-@pytest.fixture
-def engine(path: Path) -> Iterator[LlamaCpp]:
-    engine = LlamaCpp([str(path)], PLAN)
+@pytest.fixture(params=[PLAN, replace(PLAN, cells=2048, kv_unified=False)], ids=["one pool", "parts"])
+def engine(path: Path, request: pytest.FixtureRequest) -> Iterator[LlamaCpp]:
+    engine = LlamaCpp([str(path)], request.param)
     yield engine
     engine.close()
 

@@ -313,6 +313,19 @@ def test_forced_tokens_ride_along_and_a_complete_value_ends_without_an_end_token
     assert [len(feeds[0].tokens) for feeds in engine.fed] == [3, 3]
 
 
+def test_where_steps_must_be_even_forced_tokens_go_with_the_others_words() -> None:
+    engine = Watched(slots=2)
+    engine.even = True
+    replies = run(engine, [sequence(number, f"<{number}>", constraint=Digits()) for number in range(2)])
+    uneven = run(Watched(slots=2), [sequence(number, f"<{number}>", constraint=Digits()) for number in range(2)])
+    assert [one.text for one in replies.values()] == [one.text for one in uneven.values()]
+    assert all(len(feed.tokens) == 1 for feeds in engine.fed[2:] for feed in feeds)
+    alone = Watched(slots=2)
+    alone.even = True
+    run(alone, [sequence(0, "<a>", constraint=Digits())])
+    assert [len(feeds[0].tokens) for feeds in alone.fed] == [3, 3]  # nobody else: they ride
+
+
 def test_forced_tokens_do_not_pass_the_budget() -> None:
     [reply] = run(Watched(), [sequence(0, "<a>", Sampling(temperature=0, max_tokens=5), Digits())]).values()
     assert (reply.tokens, reply.finish) == (5, "length")

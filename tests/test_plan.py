@@ -157,6 +157,20 @@ def test_cells_follow_slots_and_context_and_come_in_256s() -> None:
     assert (few.cells, few.context) == (1024, 1000)
 
 
+def test_slots_get_parts_of_their_own_where_passing_over_the_others_would_cost_much() -> None:
+    wish = Wish(slots=16, context=256)
+    made = plan.fit(SMALL, machine(), wish)
+    assert not made.kv_unified
+    assert "16 conversations have a cache of 1,024 tokens each" in text(made)
+    assert made.cells == 16 * 1024  # as many as in one pool
+    assert plan.fit(SMALL, machine(), replace(wish, slots=1)).kv_unified  # nobody to pass over
+    assert plan.fit(SMALL, machine(), replace(wish, cells=16 * 128)).kv_unified  # no part would hold a conversation
+    assert plan.fit(SMALL, machine(gpu(8)), wish).kv_unified  # on a GPU it was not measured
+    assert plan.fit(MISTRAL, machine(), wish).kv_unified  # the weights take longer
+    assert plan.fit(GEMMA, machine(), wish).kv_unified  # sliding windows
+    assert plan.fit(LFM, machine(), wish).kv_unified  # recurrent layers
+
+
 def test_pinned_threads_and_batches_are_obeyed() -> None:
     made = plan.fit(MISTRAL, machine(), Wish(threads=3, ubatch=64))
     assert (made.threads, made.ubatch, made.batch) == (3, 64, 64)

@@ -354,6 +354,15 @@ def test_the_real_child_measures_the_processors_share(folder: Path) -> None:
     assert row.weights_bytes + row.kv_bytes + row.compute_bytes <= made.host_bytes
 
 
+def test_a_cache_in_parts_takes_no_more_than_one_pool(folder: Path) -> None:
+    path, header = model(folder, "llama-tiny", running=True)
+    apart = plan.fit(header, machine([]), wish(context=512, slots=8))
+    assert not apart.kv_unified
+    (parts,), (pool,) = (dry_run.measure(str(path), replace(apart, kv_unified=pooled)) for pooled in (False, True))
+    assert parts.kv_bytes == pool.kv_bytes
+    assert parts.weights_bytes + parts.kv_bytes + parts.compute_bytes <= apart.host_bytes
+
+
 def test_a_header_alone_is_measured_like_the_whole_file(folder: Path) -> None:
     path, header = model(folder, "llama-tiny", running=True)
     made = plan.fit(header, machine([]), wish(context=512))

@@ -86,6 +86,10 @@ class Engine(Protocol):
         """Rows of logits that one `decode` may give beside one for each slot; 0 where `keep` cannot take tokens back."""
 
     @property
+    def even(self) -> bool:
+        """Whether a step is one pass over the weights only where every slot gets as many tokens."""
+
+    @property
     def likeness(self) -> str:
         """What a saved state depends on, as a key: equal for two engines that may restore each other's states."""
 

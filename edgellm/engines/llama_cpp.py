@@ -33,6 +33,7 @@ _UNKNOWN, _CONTROL, _USER_DEFINED, _RSTRIP = 1 << 0, 1 << 3, 1 << 4, 1 << 8
 _UNMAPPED = re.compile(rb"\[UNK_BYTE_0x[0-9a-f]+([^]]+)\]")
 # C holds only the address of a log callback, and calls it as long as the library is loaded: none may ever be freed.
 _LOGS: list[Any] = []
+_VIEWS = 1024  # of logits that are kept: as many as there are slots, and drafts of different lengths
 
 
 class LlamaVocab:
@@ -118,7 +119,7 @@ class LlamaVocab:
 
 
 class LlamaCpp:
-    """A loaded model: weights, one context, `plan.slots` sequences in one shared cache of `plan.cells` cells."""
+    """A loaded model: weights, one context, `plan.slots` sequences in a cache of `plan.cells` cells, shared or each its part."""
 
     def __init__(self, paths: Sequence[str], plan: Plan, adapters: Sequence[str] = ()) -> None:
         self._lib = lib = low_level()
@@ -134,8 +135,11 @@ class LlamaCpp:
         self.vocab = LlamaVocab(lib, self._model)
         self.slots, self.batch = plan.slots, plan.batch
         self.cells = int(lib.llama_n_ctx(self._context))
-        self.context = min(plan.context, self.cells)
+        self.even = plan.slots > 1 and not plan.kv_unified
+        self.context = min(plan.context, self.cells // self.slots if self.even else self.cells)
         self._held = [0] * self.slots
+        self._logits = _plain(lib, "llama_get_logits_ith", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
+        self._views: dict[tuple[int, int], Logits] = {}
         self._window = 0 if plan.swa_full else int(lib.llama_model_n_swa(self._model))
         self._rolls_back = not (lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model))
         self.drafts = DRAFTS if self._rolls_back and not self._window else 0
@@ -170,7 +174,7 @@ class LlamaCpp:
         return self._held[slot]
 
     def share(self, source: int, target: int, length: int) -> int:
-        """Make `target` hold the first `length` tokens of `source`; the cells are shared, not copied.
+        """Make `target` hold the first `length` tokens of `source`; in one pool the cells are shared, else copied.
 
         Nothing is shared in a cache that forgets what has left the sliding window: it never forgets a cell that two slots
         share, and is soon full (llama.cpp src/llama-kv-cache.cpp, find_slot: `seq_count == 1`).
@@ -178,8 +182,11 @@ class LlamaCpp:
         self._remove(target, 0)
         self._held[target] = 0
         if length and not self._window and (length == self._held[source] or self._rolls_back):
-            self._lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
+            # Between parts, llama.cpp copies all that a slot holds or nothing (src/llama-kv-cache.cpp, seq_cp).
+            self._lib.llama_memory_seq_cp(self._memory, source, target, 0, -1 if self.even else length)
             self._held[target] = length
+            if self.even:
+                self._remove(target, length)
         return self._held[target]
 
     def save(self, slot: int) -> bytearray:
@@ -287,28 +294,36 @@ class LlamaCpp:
 
     def _fill(self, feeds: Sequence[Feed]) -> list[tuple[int, int]]:
         """Write the feeds into the batch; returns (first index, rows) of every feed that wants logits."""
-        total, wanted = 0, []
-        for feed in feeds:
-            count, held = len(feed.tokens), self._held[feed.slot]
+        total, first = 0, {}
+        # Where slots have parts of their own, neighbouring ones are computed together (src/llama-batch.cpp, split_equal).
+        for slot, tokens, rows in sorted(feeds, key=_slot) if self.even else feeds:
+            count, held = len(tokens), self._held[slot]
             end = total + count
-            self._token[total:end] = feed.tokens
-            self._pos[total:end] = np.arange(held, held + count)
-            self._want[total:end] = 0
-            self._slot[total:end] = feed.slot
-            if feed.logits:
-                self._want[end - feed.logits : end] = 1
-                wanted.append((end - feed.logits, feed.logits))
+            if count == 1:  # an answer's step: numbers are put down faster than slices
+                self._token[total], self._pos[total], self._slot[total], self._want[total] = tokens[0], held, slot, rows
+            else:
+                self._token[total:end] = tokens
+                self._pos[total:end] = np.arange(held, held + count)
+                self._want[total:end] = 0
+                self._want[end - rows : end] = 1
+                self._slot[total:end] = slot
+            first[slot] = end - rows
             total = end
         self._batch.n_tokens = total
-        return wanted
+        return [(first[feed.slot], feed.logits) for feed in feeds if feed.logits]
 
     def _rows(self, first: int, rows: int) -> Logits:
-        pointer = self._lib.llama_get_logits_ith(self._context, first)
-        if not pointer:
+        """Look at rows of logits where llama.cpp keeps them, mostly at the same place: the views are kept, too."""
+        address = self._logits(self._context, first)
+        if not address:
             raise EngineFailed("llama.cpp computed no logits.")
-        shape = (rows, self.vocab.size)
-        rows_of: npt.NDArray[np.float32] = np.ctypeslib.as_array(pointer, shape)
-        return rows_of
+        found = self._views.get((address, rows))
+        if found is None:
+            if len(self._views) > _VIEWS:
+                self._views.clear()
+            memory = (ctypes.c_float * (rows * self.vocab.size)).from_address(address)
+            found = self._views[address, rows] = np.ctypeslib.as_array(memory).reshape(rows, self.vocab.size)
+        return found
 
     def _remove(self, slot: int, start: int) -> bool:
         return bool(self._lib.llama_memory_seq_rm(self._memory, slot, start, -1))
@@ -332,6 +347,15 @@ class LlamaCpp:
         return not self._window or bool(oldest <= max(0, length - self._window))
 
 
+def _slot(feed: Feed) -> int:
+    return feed.slot
+
+
+def _plain(lib: Any, name: str, result: Any, *arguments: Any) -> Any:
+    """Call a function of the library by plain numbers: with ctypes' pointer objects a step would cost 30 µs more."""
+    return ctypes.CFUNCTYPE(result, *arguments)((name, lib._lib))
+
+
 def _bytes_of(state: bytearray) -> Any:
     """Look at a bytearray as C does, without copying it."""
     return (ctypes.c_uint8 * len(state)).from_buffer(state)
@@ -344,6 +368,6 @@ def _likeness(lib: Any, paths: Sequence[str], plan: Plan) -> str:
     """
     files = [(os.path.realpath(path), os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in paths]
     library = os.stat(lib._lib._name)
-    layout = (plan.kv_type, plan.flash_attention, plan.swa_full)
+    layout = (plan.kv_type, plan.flash_attention, plan.swa_full, plan.kv_unified)
     facts = repr((files, library.st_size, library.st_mtime_ns, layout))
     return hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()

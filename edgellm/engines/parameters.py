@@ -31,7 +31,7 @@ def context_parameters(lib: Any, plan: Mapping[str, Any]) -> Any:
     """Fill llama_context_params from a plan's fields."""
     params = lib.llama_context_default_params()
     params.n_ctx, params.n_batch, params.n_ubatch = plan["cells"], plan["batch"], plan["ubatch"]
-    params.n_seq_max, params.kv_unified = plan["slots"], True
+    params.n_seq_max, params.kv_unified = plan["slots"], plan["kv_unified"]
     # One row per slot, and some to check drafts. The default reserves one for every token: 300 MB at a vocabulary of 150k.
     params.n_outputs_max = plan["slots"] + DRAFTS
     params.n_threads, params.n_threads_batch = plan["threads"], plan["threads_batch"]
