@@ -55,25 +55,25 @@ def load(
         wish = _possible(wish, runner)
         engines.check(runner, header, gpu=wish.gpu_layers != 0, in_process=in_process)
         chosen = loras.choose(found.entry.adapter if adapter is None and found.entry else adapter, header)
-        planned = loras.weighed(header, [one.path for one in chosen])
-        plan = fit(planned, here, wish)
-        paths = found.here
+        weights = [one.path for one in chosen]
+        plan, paths = fit(loras.weighed(header, weights), here, wish), found.here
         if paths is None:
             paths = found.fetch(progress=progress)
             header = gguf.read(paths[0])
-            planned = loras.weighed(header, [one.path for one in chosen])
+        planned = loras.weighed(header, weights)
         if runner == "llama_cpp":
             plan, tuned = forecast.settled(plan, planned, here, wish, paths[0], base=header), tune.known(header)
+        plan = tune.applied(plan, tuned, wish, here)
         opening = Opening(
             engine=runner,
             paths=paths,
-            plan=forecast.noted(tune.applied(plan, tuned, wish, here), chosen),
+            plan=forecast.noted(plan, chosen),
             metadata=_small(header.metadata, without="tokenizer.chat_template" if template else ""),
             template_hint=template or (found.entry.template if found.entry else None),
             margin_keys={device.name: margins.key(device) for device in here.devices},
             adapters=chosen,
             deterministic=deterministic,
-            costs=tune.costs(tuned, wish),
+            costs=tune.costs(tuned, wish, plan),
         )
         worker.open(opening)
     except BaseException:

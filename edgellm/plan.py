@@ -26,6 +26,7 @@ from edgellm.sizes import (
     is_expert,
     kv_token_bytes,
     padded,
+    parts_pay,
 )
 
 if TYPE_CHECKING:
@@ -43,9 +44,6 @@ _OTHER_MARGIN_BYTES = 256 * MIB
 _ANY_GPU = Device("GPU", "", "gpu", 0, 0, "")  # to weigh layers where there is no GPU
 _SMALLER_CONTEXTS = (32768, 16384, 8192, 4096, 2048, 1024, 512)
 _TINY_BYTES = 48 * MIB  # measured: at 10 MB of weights a second thread gains nothing, and loses much on a busy machine
-# Passing over a cell of another conversation takes about 0.9 ns for each head and layer, a byte of Q4_K weights about 18 ps a
-# row in steps of 16 (`benchmarks/cache.py`): from this many bytes on, it takes a third of what the weights take.
-_CELL_WEIGHTS = 150
 _PROCESS_BYTES = 128 * MIB  # Python, libraries and the model's vocabulary in the worker
 
 
@@ -417,18 +415,9 @@ class _Case:
         )
 
     def _splits(self, layout: Layout, place: Placement) -> bool:
-        """Whether each slot gets its own part of the cache: the same memory, but a token passes over no foreign cells.
-
-        Only where every slot can hold a whole conversation anyway, and where passing over the others' cells, once per head
-        and layer, takes a good part of what the weights take. In one pool, forced tokens and prompts ride along in a step.
-        """
-        share = layout.cells // layout.slots
-        whole = layout.slots > 1 and share >= self.context and layout.cells == share * layout.slots and share % 256 == 0
-        plain = all(layer.attends and not layer.windowed and layer.state == (0, 0) for layer in self.body.layers)
-        if not (whole and plain) or place.placed or place.output is not None:
-            return False
-        passes = sum(layer.heads for layer in self.body.layers) * (layout.cells - share)
-        return passes * _CELL_WEIGHTS > self.header.tensor_bytes
+        """Whether each slot gets its own part of the cache; on a GPU that was not measured."""
+        alone = not place.placed and place.output is None
+        return alone and layout.cells // layout.slots >= self.context and parts_pay(self.body, layout)
 
     def _device_plan(self, layout: Layout, place: Placement, number: int) -> DevicePlan:
         device, share = self.devices[number], self._share(layout, place, number)

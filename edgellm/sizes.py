@@ -323,6 +323,25 @@ def _row_bytes(kv_type: str, elements: int) -> int:
     return elements * block // count
 
 
+# Passing over a cell of another slot takes about 0.9 ns for each head and layer, a byte of Q4_K weights about 18 ps a row in
+# steps of 16 (`benchmarks/cache.py`): from this many bytes on, it takes a third of what the weights take.
+_CELL_WEIGHTS = 150
+
+
+def parts_pay(body: Anatomy, layout: Layout) -> bool:
+    """Whether a cache in as many parts as there are slots is faster than one pool: the same cells, none of them foreign.
+
+    In one pool, what a schema forces and prompts ride along in every step; so passing over the cells of others must take a
+    good part of what the weights take. Only for layers that attend to all of a conversation.
+    """
+    part = layout.cells // layout.slots
+    plain = all(layer.attends and not layer.windowed and layer.state == (0, 0) for layer in body.layers)
+    if layout.slots < 2 or part % 256 or layout.cells != part * layout.slots or not plain:
+        return False
+    weights_bytes = sum(tensor.bytes for tensors in (*body.body, body.output) for tensor in tensors)
+    return sum(layer.heads for layer in body.layers) * (layout.cells - part) * _CELL_WEIGHTS > weights_bytes
+
+
 def kv_token_bytes(body: Anatomy, kv_type: str) -> int:
     """Return what one more token of context costs, over all layers without a window."""
     return sum(

@@ -24,7 +24,9 @@ from edgellm.hardware import Machine
 from edgellm.plan import DevicePlan, Wish
 
 MACHINE = Machine((), 16 << 30, 8 << 30, 4, 8, 4, "Linux", "x86_64", False)
-TUNED = tune.Tuning(threads=3, threads_batch=4, repack=True, ubatch=256, costs={1: 0.01, 8: 0.03}, day="2026-01-01")
+TUNED = tune.Tuning(
+    threads=3, threads_batch=4, ubatch=256, costs={1: 0.01, 8: 0.03}, repacked={1: 0.008, 8: 0.02}, day="2026-01-01"
+)
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def test_the_fastest_way_is_found(
     faster: float | None, repack: bool, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = measured(path, monkeypatch, faster)
-    assert (found.threads, found.threads_batch, found.repack) == (4, 4, repack)
+    assert (found.threads, found.threads_batch, found.repacks(4)) == (4, 4, repack)
     assert sorted(found.costs) == [1, 2, 4, 8, 16, 32]
     assert found.notes == (("repacked weights cannot be used here: it dies of SIGILL.",) if faster is None else ())
 
@@ -76,6 +78,15 @@ def test_a_plan_takes_what_was_measured_and_says_so() -> None:
     assert plan.reasons == (
         "Measured on this machine on 2026-01-01: 3 threads (4 for prompts), weights repacked, 256 tokens at once.",
     )
+
+
+def test_weights_are_repacked_for_the_number_of_answers_that_gain_by_it() -> None:
+    costs, repacked = {1: 0.030, 16: 0.155, 32: 0.230}, {1: 0.020, 16: 0.155, 32: 0.270}
+    both = replace(TUNED, costs=costs, repacked=repacked)
+    alone, many = (tune.applied(replace(PLAN, slots=slots), both, Wish(), MACHINE) for slots in (1, 16))
+    assert (alone.repack, many.repack) == (True, False)
+    assert tune.costs(both, Wish(), alone) == repacked
+    assert tune.costs(both, Wish(), many) == costs
 
 
 def test_what_the_user_pins_stays() -> None:
@@ -95,7 +106,7 @@ def test_weights_are_not_copied_where_memory_is_short() -> None:
 
 
 def test_a_load_uses_what_was_measured_for_its_shape_and_not_after_forgetting(path: Path, tmp_path: Path) -> None:
-    tune.remember(gguf.read(str(path)), replace(TUNED, repack=False))
+    tune.remember(gguf.read(str(path)), replace(TUNED, repacked={}))
     with edgellm.load(path, in_process=True, template="chatml") as model:
         assert model.plan.threads == 3
         assert model.opening.costs == {1: 0.01, 8: 0.03}
@@ -157,6 +168,6 @@ def test_the_verb_shows_and_forgets(path: Path) -> None:
     tune.remember(gguf.read(str(path)), TUNED)
     shown = run.invoke(cli, ["tune", "--show"]).stdout
     assert "3 for answers, 4 for prompts" in shown
-    assert '"repack": true' in run.invoke(cli, ["tune", "--show", "--json", str(path)]).stdout
+    assert '"repacked": {"1": 0.008' in run.invoke(cli, ["tune", "--show", "--json", str(path)]).stdout
     assert run.invoke(cli, ["tune", "--forget"]).stdout == "1 forgotten.\n"
     assert run.invoke(cli, ["tune", "--show", "--json"]).stdout == "[]\n"

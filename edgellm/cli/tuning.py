@@ -94,7 +94,8 @@ def _print(found: list[rooms.Tuning], *, as_json: bool) -> None:
         click.secho(safe(f"{one.model} ({one.day}, measured in {one.took_s:.0f} s)"), bold=True)
         threads = f"{one.threads} for answers, {one.threads_batch} for prompts"
         click.echo(f"- threads: {threads}")
-        click.echo(f"- weights: {'repacked' if one.repack else 'as they are in the file'}")
+        faster = [str(slots) for slots in (1, 2, 4, 8, 16) if one.repacks(slots)]
+        click.echo(f"- weights: {'repacked for ' * bool(faster)}{', '.join(faster) or 'as they are in the file'}")
         if one.ubatch:
             click.echo(f"- tokens at once: {one.ubatch}")
         rates = ", ".join(f"{width} {width / seconds:,.0f}" for width, seconds in sorted(one.costs.items()))
