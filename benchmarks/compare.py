@@ -5,7 +5,9 @@
 
 Models are random weights of real shapes, so what they say is noise; how fast they say it is not. Extraction forces a canned
 valid answer: on edgellm every mask of the real schema is computed and then the canned token taken; the peers get a grammar
-that allows the canned answer only, which costs them less than the schema would. Peers that are not installed are left out:
+that allows the canned answer only, which costs them less than the schema would. Where there are several settings to choose
+from (weights repacked or not, a cache in one pool or in parts), each side tries them all in the first round and goes on with
+its fastest; rows that say "as it comes" are a peer's defaults. Peers that are not installed are left out:
 llama-cpp-python is there, `pip install xllamacpp` and `pip install ctransformers` add the others. Read the ratios; absolute
 times belong to one machine on one day.
 """
@@ -17,6 +19,7 @@ import importlib.util
 import json
 import os
 import platform
+import resource
 import signal
 import statistics
 import subprocess
@@ -27,13 +30,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from edgellm import gguf, hardware, plan
 from edgellm.bench import canned, measure, synthetic
+from edgellm.lookup import Pace
 from edgellm.plan import Plan, Wish
+from edgellm.prompt import Prompt
+from edgellm.sizes import DRAFTS
 
 JOBS = 64
 FOLDER = Path(tempfile.gettempdir()) / "edgellm-compare"
@@ -47,26 +54,53 @@ class Row:
     shape: str
     ours: str
     peer: str
-    least: float
+    least: float  # 0: nothing was asked for, the row is there to be known
     needs: str = ""
-    better: str = "less"  # seconds; "more": a rate
+    better: str = "less"  # seconds; "more": a rate; "share" and "size": the ratio should be at most `least`
+    rounds: int = 100  # at most: a size is the same every time
 
 
+_THOUSAND, _EXTRACT = "thousand|thousand_repacked", "extract|extract_repacked"
+_SERVERS = "|".join(f"extract_xllamacpp{weights}{cache}" for weights in ("", "_plain") for cache in ("", "_parts"))
 ROWS = {
     "decode-0.1b": Row("one answer, 0.1B: loop / bare llama_decode", "0.1b", "loop1", "bare1", 0.97, better="more"),
     "decode-1.1b": Row("one answer, 1.1B: loop / bare llama_decode", "1.1b", "loop1", "bare1", 0.97, better="more"),
     "decode-16": Row("16 answers, 0.1B: loop / bare llama_decode", "0.1b", "loop16", "bare16", 0.95, better="more"),
     "decode-32": Row("32 answers, 0.1B: loop / bare llama_decode", "0.1b", "loop32", "bare32", 0.95, better="more"),
-    "thousand": Row("1,000 tokens, 0.1B: tuned Llama() / ours", "0.1b", "thousand", "thousand_llama", 1.3),
-    "extract-llama": Row(f"{JOBS} extractions: Llama + grammar / ours", "0.1b", "extract", "extract_llama", 3.0),
-    "extract-xllamacpp": Row(
-        f"{JOBS} extractions: xllamacpp, 16 slots / ours", "0.1b", "extract", "extract_xllamacpp", 1.3, "xllamacpp"
+    "thousand": Row("1,000 tokens of text, 0.1B: tuned Llama() / ours", "0.1b", _THOUSAND, "thousand_llama", 1.3),
+    "thousand-default": Row(
+        "1,000 tokens of text, 0.1B: Llama() as it comes / ours", "0.1b", _THOUSAND, "thousand_llama_default", 0
     ),
-    "extract-limit": Row(f"{JOBS} extractions: all tokens at prefill rate / ours", "0.1b", "extract", "limit", 0.8),
+    "extract-llama": Row(f"{JOBS} extractions, 0.1B: Llama + grammar / ours", "0.1b", _EXTRACT, "extract_llama", 3.0),
+    "extract-xllamacpp": Row(
+        f"{JOBS} extractions, 0.1B: xllamacpp, 16 slots / ours", "0.1b", _EXTRACT, _SERVERS, 1.3, "xllamacpp"
+    ),
+    "extract-xllamacpp-1": Row(
+        f"{JOBS} extractions, 0.1B: xllamacpp as it comes, one slot / ours",
+        "0.1b",
+        _EXTRACT,
+        "extract_xllamacpp_default",
+        0,
+        "xllamacpp",
+    ),
+    "extract-limit": Row(
+        f"{JOBS} extractions, 0.1B: all tokens at prefill rate / ours", "0.1b", _EXTRACT, "limit", 0.8
+    ),
+    "extract-limit-1.1b": Row(
+        f"{JOBS} extractions, 1.1B: all tokens at prefill rate / ours", "1.1b", _EXTRACT, "limit", 0.8, rounds=3
+    ),
     "constrained": Row(
         "answers with a schema / without, own rate", "0.1b", "constrained", "unconstrained", 1.05, better="more"
     ),
-    "prefill-llama": Row("prompt of 8k, 0.1B: Llama() defaults / ours", "0.1b", "prefill", "prefill_llama", 1.3),
+    "drafts": Row(
+        "summary-like answers, 60 % copied, 1.1B: with drafts / without",
+        "1.1b",
+        "drafted",
+        "undrafted",
+        1.3,
+        better="more",
+    ),
+    "prefill-llama": Row("prompt of 8k, 0.1B: Llama() as it comes / ours", "0.1b", "prefill", "prefill_llama", 1.3),
     "prefill-ctransformers": Row(
         "prompt of 8k, 0.1B: ctransformers / ours", "0.1b", "prefill", "prefill_ctransformers", 4.0, "ctransformers"
     ),
@@ -74,25 +108,32 @@ ROWS = {
     "python": Row(
         "share of a step outside the library, 0.1B (at most)", "0.1b", "outside", "one", 0.10, better="share"
     ),
+    "python-7b": Row(
+        "share of a step outside the library, 7B (at most)", "7b", "outside", "one", 0.02, better="share", rounds=1
+    ),
+    "memory": Row(
+        "peak memory, 7B, 4k context, 4 slots: ours / xllamacpp",
+        *("7b", "memory", "memory_xllamacpp|memory_xllamacpp_plain", 1.05, "xllamacpp", "size", 1),
+    ),
     "worker": Row("1,000 tokens, 0.1B: in-process / worker", "0.1b", "thousand_worker", "thousand", 0.98),
 }
 
 # -- measurements, each in a process of its own ------------------------------------------------------------------------
 
 
-def planned(path: str, threads: int, *, slots: int, context: int) -> Plan:
+def planned(path: str, threads: int, *, slots: int, context: int, repack: bool = False) -> Plan:
     """A plan for the processor."""
     header = gguf.read(path)
     machine = hardware.pretend(hardware.detect(), ram_bytes=64 << 30)
     wish = Wish(gpu_layers=0, slots=slots, context=context, threads=threads, cells=max(context, slots * 512))
-    return plan.fit(header, machine, wish)
+    return replace(plan.fit(header, machine, wish), repack=repack)
 
 
-def engine(path: str, threads: int, *, slots: int = 1, context: int = 2048) -> Any:
+def engine(path: str, threads: int, *, slots: int = 1, context: int = 2048, repack: bool = False) -> Any:
     """Our engine, with answers that do not end and no drafts."""
     from edgellm.engines.llama_cpp import LlamaCpp
 
-    found = LlamaCpp([path], planned(path, threads, slots=slots, context=context))
+    found = LlamaCpp([path], planned(path, threads, slots=slots, context=context, repack=repack))
     found.drafts = 0
     found.vocab.__dict__["ends"] = frozenset()
     measure._warm(found)
@@ -111,14 +152,15 @@ def bare1(path: str, threads: int, width: int = 1) -> float:
     return measure._bare(found, width, measure._warm(found) / 2)
 
 
-def thousand(path: str, threads: int) -> float:
-    """Seconds of 1,000 tokens through the loop."""
-    found = engine(path, threads)
+def thousand(path: str, threads: int, *, repack: bool = False) -> float:
+    """Seconds of 1,000 tokens through the loop, as text."""
+    found = engine(path, threads, repack=repack)
     loop, request = measure._loop(found), measure._sequence(0, 16, 1000)
     loop.add(request)
     start = time.perf_counter()
     while not loop.idle:
-        loop.step()
+        for event in loop.step():
+            assert not event.reply or event.reply.tokens == 1000
     return time.perf_counter() - start
 
 
@@ -133,15 +175,19 @@ def thousand_worker(path: str, threads: int) -> float:
         return (time.perf_counter() - start) * 1000 / reply.tokens
 
 
-def thousand_llama(path: str, threads: int) -> float:
-    """Seconds of 1,000 tokens through llama-cpp-python's Llama at its best settings."""
-    model = llama(path, n_ctx=2048, n_threads=threads, n_threads_batch=threads, flash_attn=True)
-    start = 0.0
-    for produced, _ in enumerate(model.generate(list(range(10, 26)), temp=0.0, top_k=1)):
-        start = start or time.perf_counter()
-        if produced == 1000:
-            break
-    return time.perf_counter() - start
+def thousand_llama(path: str, threads: int, *, tuned: bool = True) -> float:
+    """Seconds of 1,000 tokens through llama-cpp-python's Llama at its best settings, as text."""
+    best = {"n_threads": threads, "n_threads_batch": threads, "flash_attn": True} if tuned else {}
+    model = llama(path, n_ctx=2048, **best)
+    prompt = measure._sequence(0, 16, 1).prompt
+    model.create_completion(prompt, max_tokens=4, temperature=0.0)  # the pages of the file are in memory then
+    model.reset()
+    start = time.perf_counter()
+    done = model.create_completion(prompt, max_tokens=1000, temperature=0.0)
+    seconds = time.perf_counter() - start
+    tokens = done["usage"]["completion_tokens"]
+    assert tokens > 900, done["usage"]  # a model that ends its answers ends this one, too
+    return seconds * 1000 / tokens
 
 
 def llama(path: str, **options: Any) -> Any:
@@ -165,11 +211,11 @@ def letters() -> list[tuple[str, str]]:
     return [canned.letter(number) for number in range(JOBS)]
 
 
-def extract(path: str, threads: int) -> float:
+def extract(path: str, threads: int, *, repack: bool = False) -> float:
     """Seconds of the extraction jobs through the loop, 16 slots."""
     from edgellm.constraint import Grammar
 
-    found = canned.Insistent(engine(path, threads, slots=16, context=512))
+    found = canned.Insistent(engine(path, threads, slots=16, context=512, repack=repack))
     start = time.perf_counter()
     grammar, loop = Grammar.compile(canned.SCHEMA, found.vocab), measure._loop(found)  # type: ignore[arg-type]
     found.requests = canned.requests(found, grammar, JOBS)  # type: ignore[arg-type]
@@ -208,16 +254,22 @@ def extract_llama(path: str, threads: int) -> float:
     return time.perf_counter() - start
 
 
-def extract_xllamacpp(path: str, threads: int, slots: int = 16) -> float:
-    """Seconds of the jobs through llama.cpp's server in this process, asked by as many threads as it has slots."""
+def server_of(path: str, threads: int, *, slots: int, context: int, unified: bool = True, repack: bool = True) -> Any:
+    """llama.cpp's server in this process."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = path
-    params.n_ctx, params.n_parallel, params.kv_unified = slots * 512, slots, True
+    params.n_ctx, params.n_parallel, params.kv_unified = context, slots, unified
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.warmup, params.verbosity, params.n_cache_reuse = True, -1, 0
-    server = xllamacpp.Server(params)
+    params.no_extra_bufts = not repack
+    return xllamacpp.Server(params)
+
+
+def extract_xllamacpp(path: str, threads: int, slots: int = 16, *, unified: bool = True, repack: bool = True) -> float:
+    """Seconds of the jobs through llama.cpp's server, asked by as many threads as it has slots."""
+    server = server_of(path, threads, slots=slots, context=slots * 512, unified=unified, repack=repack)
     server.handle_completions({"prompt": canned.INSTRUCTION, "max_tokens": 1, "temperature": 0.0})
     jobs, wrong = iter(letters()), []
 
@@ -303,6 +355,39 @@ def prefill_ctransformers(path: str, threads: int, length: int = 8000) -> float:
     return time.perf_counter() - start
 
 
+def drafted(path: str, threads: int, *, drafts: bool = True) -> float:
+    """Tokens a second of answers that copy three fifths of what they say from the prompt, with drafts or without."""
+    import drafts as room
+
+    asked = argparse.Namespace(copied=0.6, tokens=160, prompt=512, slots=1)
+    found, pace = engine(path, threads), Pace()
+    found.drafts = DRAFTS
+    rates = [room.measured(found, asked, drafts, pace, turn)[0] for turn in range(3)]
+    return statistics.median(rates[1:])
+
+
+def memory(path: str, threads: int) -> float:
+    """Bytes that ours takes at the most, both processes together."""
+    import edgellm
+
+    with edgellm.load(path, slots=4, context=4096, threads=threads, gpu_layers=0) as model:
+        prompts = [Prompt(completion=letter, sampling=edgellm.Sampling(max_tokens=8)) for letter, _ in letters()[:4]]
+        model.ask(prompts)
+    return 1024.0 * sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def memory_xllamacpp(path: str, threads: int, *, repack: bool = True) -> float:
+    """Bytes that llama.cpp's server takes at the most for the same work."""
+    server = server_of(path, threads, slots=4, context=4096, repack=repack)
+    asked = [{"prompt": letter, "max_tokens": 8} for letter, _ in letters()[:4]]
+    askers = [threading.Thread(target=server.handle_completions, args=(one,)) for one in asked]
+    for one in askers:
+        one.start()
+    for one in askers:
+        one.join()
+    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def cold(path: str, threads: int) -> float:
     """Seconds of a whole script: import, load, and the first token of a chat answer."""
     code = f"""
@@ -356,7 +441,7 @@ def outside(path: str, threads: int) -> float:
     loop.step()
     found._lib.llama_decode = timed
     start = time.perf_counter()
-    while not loop.idle:
+    while not loop.idle and time.perf_counter() - start < 10:
         loop.step()
     return 1 - inside[0] / (time.perf_counter() - start)
 
@@ -368,9 +453,19 @@ CHILDREN: dict[str, Callable[[str, int], float]] = {
         one.__name__: one
         for one in (
             *(thousand, thousand_worker, thousand_llama, extract, extract_llama, extract_xllamacpp, limit, constrained),
-            *(unconstrained, prefill, prefill_llama, prefill_ctransformers, cold, cold_llama, outside),
+            *(unconstrained, prefill, prefill_llama, prefill_ctransformers, cold, cold_llama, outside, drafted),
+            *(memory, memory_xllamacpp),
         )
     },
+    "thousand_repacked": partial(thousand, repack=True),
+    "thousand_llama_default": partial(thousand_llama, tuned=False),
+    "extract_repacked": partial(extract, repack=True),
+    "extract_xllamacpp_parts": partial(extract_xllamacpp, unified=False),
+    "extract_xllamacpp_plain": partial(extract_xllamacpp, repack=False),
+    "extract_xllamacpp_plain_parts": partial(extract_xllamacpp, unified=False, repack=False),
+    "extract_xllamacpp_default": partial(extract_xllamacpp, slots=1),
+    "undrafted": partial(drafted, drafts=False),
+    "memory_xllamacpp_plain": partial(memory_xllamacpp, repack=False),
     "one": lambda path, threads: 1.0,  # noqa: ARG005
 }
 
@@ -390,13 +485,39 @@ def measured(name: str, path: Path, threads: int) -> float:
     return float(done.stdout.strip().splitlines()[-1])
 
 
-def compared(row: Row, rounds: int, threads: int, model: Path | None) -> tuple[float, float, float]:
-    """Medians of ours and the peer's, and the ratio that should be large (a share: that should be small)."""
+class Rounds:
+    """Measurements by name and round: rows that need the same one share it, and of several settings the best goes on."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._known: dict[tuple[str, Path, int], float] = {}
+
+    def measured(self, names: str, path: Path, number: int, *, most: bool) -> float:
+        """Measure the best of these settings."""
+        settings = names.split("|")
+        if len(settings) > 1:
+            first = {name: self._one(name, path, 0) for name in settings}
+            settings = [max(first, key=lambda name: first[name] if most else -first[name])]
+        return self._one(settings[0], path, number)
+
+    def _one(self, name: str, path: Path, number: int) -> float:
+        key = name, path, number
+        if key not in self._known:
+            self._known[key] = measured(name, path, self._threads)
+        return self._known[key]
+
+
+def compared(row: Row, rounds: int, known: Rounds, model: Path | None) -> tuple[float, float, float]:
+    """Medians of ours and the peer's, and the ratio that should be large (a share or a size: that should be small)."""
     path = model or FOLDER / f"{row.shape}.gguf"
     if not path.exists():
         FOLDER.mkdir(exist_ok=True)
         synthetic.write(path, synthetic.shape(row.shape))
-    pairs = [(measured(row.ours, path, threads), measured(row.peer, path, threads)) for _ in range(rounds)]
+    most = row.better == "more"
+    pairs = [
+        tuple(known.measured(side, path, number, most=most) for side in (row.ours, row.peer))
+        for number in range(min(rounds, row.rounds))
+    ]
     ours, peer = (statistics.median(values) for values in zip(*pairs, strict=True))
     return ours, peer, peer / ours if row.better == "less" else ours / peer
 
@@ -439,6 +560,7 @@ def main() -> None:
     if chosen.list or set(chosen.rows) - set(ROWS):
         sys.exit("\n".join(f"{name:<22} {row.what}" for name, row in ROWS.items()))
     head = f"{versions()}, {chosen.threads} threads, medians of {chosen.rounds} rounds"
+    known = Rounds(chosen.threads)
     lines = ["| | ours | peer | ratio | asked |", "|---|---|---|---|---|"]
     print(head)
     for name in chosen.rows or ROWS:
@@ -446,9 +568,11 @@ def main() -> None:
         if row.needs and not importlib.util.find_spec(row.needs):
             print(f"{row.what}: {row.needs} is not installed")
             continue
-        ours, peer, ratio = compared(row, chosen.rounds, chosen.threads, chosen.model)
-        asked = f"at most {row.least}" if row.better == "share" else str(row.least)
-        unit = {"less": " s", "more": " tok/s", "share": ""}[row.better]
+        ours, peer, ratio = compared(row, chosen.rounds, known, chosen.model)
+        asked = f"at most {row.least}" if row.better in ("share", "size") else str(row.least or "")
+        unit = {"less": " s", "more": " tok/s", "share": "", "size": " GB"}[row.better]
+        if row.better == "size":
+            ours, peer = ours / 1e9, peer / 1e9
         lines.append(f"| {row.what} | {ours:.3g}{unit} | {peer:.3g}{unit} | {ratio:.2f} | {asked} |")
         print(lines[-1], flush=True)
     if chosen.markdown:
