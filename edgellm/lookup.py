@@ -142,7 +142,8 @@ class Pace:
         rows, drafts = len(matches), [match for match in matches if match]
         if not drafts or rows not in self.seconds:
             return 0
-        alone = self.cost(plain)
+        known = sorted(self.seconds)
+        alone = self._cost(known, plain)
         afford = self._balance_s + _DEBT * self._spent_s + (_DEBT_STEPS + 1) * alone
         best, rate = 0, rows / alone * _WORTH
         reach, expected = [1.0] * len(drafts), float(rows)
@@ -150,14 +151,16 @@ class Pace:
             for index, match in enumerate(drafts):
                 reach[index] *= self._trust[_kind(match + length - 1)].chance
             expected += sum(reach)
-            seconds = self.cost(plain + len(drafts) * length)
+            seconds = self._cost(known, plain + len(drafts) * length)
             if seconds <= afford and expected / seconds > rate:
                 best, rate = length, expected / seconds
         return best
 
     def cost(self, width: int) -> float:
         """Estimate the seconds of a step of so many tokens, between and beyond what was measured."""
-        known = sorted(self.seconds)
+        return self._cost(sorted(self.seconds), width)
+
+    def _cost(self, known: list[int], width: int) -> float:
         place = bisect.bisect_left(known, width)
         if place < len(known) and known[place] == width:
             return self.seconds[width]
