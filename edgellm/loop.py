@@ -101,6 +101,8 @@ class Loop:
     def step(self) -> list[Event]:
         """Move everyone who can move by one decode; returns what happened, [] when a stop interrupted it."""
         self._admit()
+        if self._engine.even and not self._waiting:
+            self._close_ranks()
         moves = self._moves()
         if not moves:
             return []
@@ -121,6 +123,17 @@ class Loop:
             events += self._moved(move, next(rows) if move.last else None, outcomes)
         self._timed(moves, time.perf_counter() - start, outcomes)
         return events
+
+    def _close_ranks(self) -> None:
+        """Move the last into the gaps, once nobody comes to fill them: only neighbouring slots share a pass."""
+        active = sorted(self._running, key=lambda one: one.slot)
+        taken = [one.slot for one in active]
+        gaps = iter(sorted(set(range(taken[0], taken[-1])) - set(taken)) if taken else ())
+        for sequence in reversed(active):
+            gap = next(gaps, sequence.slot)
+            if gap >= sequence.slot or not self.slots.move(sequence.slot, gap):
+                return
+            sequence.slot = gap
 
     # Before the decode: who moves, with what.
 

@@ -57,6 +57,21 @@ class Slots:
         self._make_room()
         return slot, kept
 
+    def move(self, slot: int, target: int) -> bool:
+        """Let the sequence of a slot go on in another that is free; False where the engine cannot copy all of it."""
+        length = len(self.held[slot])
+        if self._engine.share(slot, target, length) < length:
+            self.empty(target)
+            return False
+        self.held[target], self._worn[target], self._whole[target] = (
+            self.held[slot][:],
+            self._worn[slot],
+            self._whole[slot],
+        )
+        self._reserved[target] = self._reserved.pop(slot)
+        self.empty(slot)
+        return True
+
     def leave(self, slot: int) -> None:
         """End the use of a slot; what it holds stays."""
         del self._reserved[slot]

@@ -326,6 +326,32 @@ def test_where_steps_must_be_even_forced_tokens_go_with_the_others_words() -> No
     assert [len(feeds[0].tokens) for feeds in alone.fed] == [3, 3]  # nobody else: they ride
 
 
+class Movable(Watched):
+    """Goes on with its answer in the slot that a whole conversation was copied to."""
+
+    def share(self, source: int, target: int, length: int) -> int:
+        said = self._said[source]
+        kept = super().share(source, target, length)
+        self._said[target] = said
+        return kept
+
+
+def test_where_neighbours_are_computed_together_the_last_move_into_the_gaps() -> None:
+    def answers(engine: Watched) -> dict[int, Reply]:
+        lengths = (9, 3, 9, 4, 9, 5)
+        return run(
+            engine, [sequence(n, f"<{n}>", Sampling(temperature=0, max_tokens=m)) for n, m in enumerate(lengths)]
+        )
+
+    even, loose = Movable(slots=6), Watched(slots=6)
+    even.even = True
+    assert [one.text for one in answers(even).values()] == [one.text for one in answers(loose).values()]
+    for feeds in even.fed:
+        slots = sorted(feed.slot for feed in feeds)
+        assert slots == list(range(slots[0], slots[0] + len(slots)))
+    assert any(slots[-1] - slots[0] >= len(slots) for slots in (sorted(f.slot for f in feeds) for feeds in loose.fed))
+
+
 def test_forced_tokens_do_not_pass_the_budget() -> None:
     [reply] = run(Watched(), [sequence(0, "<a>", Sampling(temperature=0, max_tokens=5), Digits())]).values()
     assert (reply.tokens, reply.finish) == (5, "length")
