@@ -168,6 +168,7 @@ def test_the_verb_shows_and_forgets(path: Path) -> None:
     tune.remember(gguf.read(str(path)), TUNED)
     shown = run.invoke(cli, ["tune", "--show"]).stdout
     assert "3 for answers, 4 for prompts" in shown
+    assert "repacked where 1, 2, 4, 8, 16 answer at once" in shown
     assert '"repacked": {"1": 0.008' in run.invoke(cli, ["tune", "--show", "--json", str(path)]).stdout
     assert run.invoke(cli, ["tune", "--forget"]).stdout == "1 forgotten.\n"
     assert run.invoke(cli, ["tune", "--show", "--json"]).stdout == "[]\n"

@@ -95,7 +95,8 @@ def _print(found: list[rooms.Tuning], *, as_json: bool) -> None:
         threads = f"{one.threads} for answers, {one.threads_batch} for prompts"
         click.echo(f"- threads: {threads}")
         faster = [str(slots) for slots in (1, 2, 4, 8, 16) if one.repacks(slots)]
-        click.echo(f"- weights: {'repacked for ' * bool(faster)}{', '.join(faster) or 'as they are in the file'}")
+        how = f"repacked where {', '.join(faster)} answer at once" if faster else "as they are in the file"
+        click.echo(f"- weights: {how}")
         if one.ubatch:
             click.echo(f"- tokens at once: {one.ubatch}")
         rates = ", ".join(f"{width} {width / seconds:,.0f}" for width, seconds in sorted(one.costs.items()))
