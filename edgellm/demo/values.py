@@ -177,8 +177,21 @@ def _word(random: Random, evaluation: bool, values: tuple[str, ...], chance: flo
 def common(random: Random, evaluation: bool, values: tuple[str, ...], chance: float = 0.3) -> str:
     """A listed word, or an invented one in small letters: short lists would be learned by heart instead of read."""
     if random.random() < chance:
-        return _made(random, lambda: invented(random).lower(), evaluation)
+        return _made(random, lambda: _small(random, evaluation), evaluation)
     return pick(random, values, evaluation)
+
+
+# Words that have a piece of their own after a blank: what begins like one has other pieces there than behind a quotation mark.
+_BEGINNINGS = tuple(
+    """a an to we my no so in on at is it he go do be the or of and for are was with you can her his us up as if by
+    me""".split()
+)
+
+
+def _small(random: Random, evaluation: bool) -> str:
+    """An invented word in small letters, in training often one that begins like a common word."""
+    word = invented(random).lower()
+    return random.choice(_BEGINNINGS) + word if not evaluation and random.random() < 0.4 else word
 
 
 def letters(random: Random, least: int, most: int) -> str:
@@ -306,6 +319,9 @@ def phone(random: Random, evaluation: bool) -> str:
                 "0# ## ## ## ##",
             )
         )
+        if not evaluation and random.random() < 0.4:  # groups that repeat are hardest to copy
+            few = random.sample("0123456789", random.randint(2, 4))
+            return "".join(random.choice(few) if mark == "#" else mark for mark in shape)
         return "".join(str(random.randint(0, 9)) if mark == "#" else mark for mark in shape)
 
     return _made(random, make, evaluation)
