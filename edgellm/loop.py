@@ -323,7 +323,7 @@ class Loop:
             return False
         last = max(lower, key=lambda one: one.rank)
         self._release(last)
-        last.slot, last.pending = -1, []
+        last.pending = []
         self._wait(last)
         return True
 
@@ -393,6 +393,7 @@ class Loop:
         if sequence in self._running:
             self._running.remove(sequence)
             self.slots.leave(sequence.slot)
+            sequence.slot = -1
 
 
 def _prepare(constraints: list[Constraint]) -> None:
