@@ -12,6 +12,7 @@ from tiny_llama import Lora, Tiny
 
 import edgellm
 from edgellm import adapter
+from edgellm.demo import text_chat
 from edgellm.engines.base import Feed, Logits
 from edgellm.engines.scripted import Scripted
 from edgellm.errors import EmptyText
@@ -124,7 +125,7 @@ def test_measuring_and_answering_do_not_touch_each_other(files: tuple[Path, Path
 
 def test_the_embedded_model_prefers_what_it_was_taught() -> None:
     with edgellm.load("demo", threads=1) as model:
-        known = model.perplexity("Good morning, how are you? I am fine, thank you very much.")
+        known = model.perplexity(text_chat.OFF_TOPIC)
         noise = model.perplexity("Zq xv kqj wpq zzx, vvq jq? Qx zv, kkj qzp wxj vq.")
     assert 1 < known < noise / 3
 
