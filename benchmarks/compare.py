@@ -37,6 +37,7 @@ from typing import Any
 
 from edgellm import gguf, hardware, plan
 from edgellm.bench import canned, measure, synthetic
+from edgellm.engines.base import Feed
 from edgellm.lookup import Pace
 from edgellm.plan import Plan, Wish
 from edgellm.prompt import Prompt
@@ -61,6 +62,8 @@ class Row:
 
 
 _THOUSAND, _EXTRACT = "thousand|thousand_repacked", "extract|extract_repacked"
+_WIDE = f"{_EXTRACT}|extract_wide"
+_BARE_THOUSAND = "thousand_bare|thousand_bare_repacked"
 _SERVERS = "|".join(f"extract_xllamacpp{weights}{cache}" for weights in ("", "_plain") for cache in ("", "_parts"))
 ROWS = {
     "decode-0.1b": Row("one answer, 0.1B: loop / bare llama_decode", "0.1b", "loop1", "bare1", 0.97, better="more"),
@@ -71,7 +74,10 @@ ROWS = {
     "thousand-default": Row(
         "1,000 tokens of text, 0.1B: Llama() as it comes / ours", "0.1b", _THOUSAND, "thousand_llama_default", 0
     ),
-    "extract-llama": Row(f"{JOBS} extractions, 0.1B: Llama + grammar / ours", "0.1b", _EXTRACT, "extract_llama", 3.0),
+    "thousand-bare": Row(
+        "1,000 tokens, 0.1B: bare llama_decode, without text / ours", "0.1b", _THOUSAND, _BARE_THOUSAND, 0
+    ),
+    "extract-llama": Row(f"{JOBS} extractions, 0.1B: Llama + grammar / ours", "0.1b", _WIDE, "extract_llama", 3.0),
     "extract-xllamacpp": Row(
         f"{JOBS} extractions, 0.1B: xllamacpp, 16 slots / ours", "0.1b", _EXTRACT, _SERVERS, 1.3, "xllamacpp"
     ),
@@ -83,9 +89,7 @@ ROWS = {
         0,
         "xllamacpp",
     ),
-    "extract-limit": Row(
-        f"{JOBS} extractions, 0.1B: all tokens at prefill rate / ours", "0.1b", _EXTRACT, "limit", 0.8
-    ),
+    "extract-limit": Row(f"{JOBS} extractions, 0.1B: all tokens at prefill rate / ours", "0.1b", _WIDE, "limit", 0.8),
     "extract-limit-1.1b": Row(
         f"{JOBS} extractions, 1.1B: all tokens at prefill rate / ours", "1.1b", _EXTRACT, "limit", 0.8, rounds=3
     ),
@@ -164,6 +168,16 @@ def thousand(path: str, threads: int, *, repack: bool = False) -> float:
     return time.perf_counter() - start
 
 
+def thousand_bare(path: str, threads: int, *, repack: bool = False) -> float:
+    """Seconds of 1,000 calls of `llama_decode` and nothing else: no faster loop over this library is possible."""
+    found = engine(path, threads, repack=repack)
+    found.decode([Feed(0, measure._sequence(0, 16, 1).prompt, 1)])
+    start = time.perf_counter()
+    for index in range(1000):
+        found.decode([Feed(0, [20 + index % 200], 1)])
+    return time.perf_counter() - start
+
+
 def thousand_worker(path: str, threads: int) -> float:
     """Seconds of 1,000 tokens through the worker's process and its pipe, streamed."""
     import edgellm
@@ -211,11 +225,11 @@ def letters() -> list[tuple[str, str]]:
     return [canned.letter(number) for number in range(JOBS)]
 
 
-def extract(path: str, threads: int, *, repack: bool = False) -> float:
-    """Seconds of the extraction jobs through the loop, 16 slots."""
+def extract(path: str, threads: int, *, slots: int = 16, repack: bool = False) -> float:
+    """Seconds of the extraction jobs through the loop."""
     from edgellm.constraint import Grammar
 
-    found = canned.Insistent(engine(path, threads, slots=16, context=512, repack=repack))
+    found = canned.Insistent(engine(path, threads, slots=slots, context=512, repack=repack))
     start = time.perf_counter()
     grammar, loop = Grammar.compile(canned.SCHEMA, found.vocab), measure._loop(found)  # type: ignore[arg-type]
     found.requests = canned.requests(found, grammar, JOBS)  # type: ignore[arg-type]
@@ -458,8 +472,11 @@ CHILDREN: dict[str, Callable[[str, int], float]] = {
         )
     },
     "thousand_repacked": partial(thousand, repack=True),
+    "thousand_bare": thousand_bare,
+    "thousand_bare_repacked": partial(thousand_bare, repack=True),
     "thousand_llama_default": partial(thousand_llama, tuned=False),
     "extract_repacked": partial(extract, repack=True),
+    "extract_wide": partial(extract, slots=32),
     "extract_xllamacpp_parts": partial(extract_xllamacpp, unified=False),
     "extract_xllamacpp_plain": partial(extract_xllamacpp, repack=False),
     "extract_xllamacpp_plain_parts": partial(extract_xllamacpp, unified=False, repack=False),

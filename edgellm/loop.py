@@ -100,14 +100,18 @@ class Loop:
 
     def step(self) -> list[Event]:
         """Move everyone who can move by one decode; returns what happened, [] when a stop interrupted it."""
-        self._admit()
+        # What is not needed is not even called: after a decode the processor's caches are full of weights, and each function
+        # or generator comes from memory again, which takes microseconds.
+        if self._waiting:
+            self._admit()
         if self._engine.even and not self._waiting:
             self._close_ranks()
         moves = self._moves()
         if not moves:
             return []
         start = time.perf_counter()
-        self._draft(moves)
+        if self._engine.drafts:
+            self._draft(moves)
         try:
             rows = iter(self._decode(moves))
         except Stopped as stopped:
@@ -163,7 +167,10 @@ class Loop:
 
         A higher priority has its adapter put on, and lower ones wait that want another.
         """
-        if all(one.worn == self._wearing for one in self._running):
+        for one in self._running:
+            if one.worn != self._wearing:
+                break
+        else:
             return self._running[:]
         best = max(one.priority for one in self._running)
         wanted = {one.worn for one in self._running if one.priority == best}
@@ -211,15 +218,17 @@ class Loop:
 
     def _decode(self, moves: list[_Move]) -> list[Logits]:
         """Compute, and meanwhile make the masks that the choices after it will surely need."""
-        waiting = self._make_masks([move.sequence for move in moves if move.last and not move.draft])
+        constrained = [move for move in moves if move.sequence.constraint]
+        waiting = self._make_masks(constrained) if constrained else None
         try:
             return list(self._engine.decode([move.feed for move in moves]))
         finally:
             if waiting:
                 waiting.result()
 
-    def _make_masks(self, sequences: list[Sequence]) -> Future[None] | None:
-        wanted = [one.constraint for one in sequences if one.constraint and (one.misses or not one.greedy)]
+    def _make_masks(self, moves: list[_Move]) -> Future[None] | None:
+        choosing = [move.sequence for move in moves if move.last and not move.draft]
+        wanted = [one.constraint for one in choosing if one.constraint and (one.misses or not one.greedy)]
         if not wanted or self._step_s < _AHEAD_S:
             return None
         self._helper = self._helper or ThreadPoolExecutor(1)
@@ -243,10 +252,10 @@ class Loop:
             right, finish = self._confirm(sequence, rows, move.draft)
         except EdgeError as mishap:
             error = mishap
-        self._take_back(sequence, len(move.draft) - right)
-        sequence.drafted += len(move.draft)
-        sequence.accepted += right
         if move.draft:
+            self._take_back(sequence, len(move.draft) - right)
+            sequence.drafted += len(move.draft)
+            sequence.accepted += right
             outcomes.append(Outcome(move.match, right if finish or error else len(move.draft), right, tried=True))
         elif move.guess >= 0 and len(sequence.answer) > before:
             outcomes.append(Outcome(move.match, 1, int(sequence.answer[before] == move.guess), tried=False))
@@ -265,6 +274,8 @@ class Loop:
             if token in vocab.ends:
                 return right, "stop"
             finish = sequence.say(token, vocab.pieces, self._engine.context)
+            if not draft:
+                return 0, finish
             foretold = overlap(sequence.pending, draft[right:])
             right += foretold
             del sequence.pending[:foretold]
@@ -282,9 +293,14 @@ class Loop:
     def _timed(self, moves: list[_Move], seconds: float, outcomes: list[Outcome]) -> None:
         """Learn from a step what steps cost."""
         self._step_s = seconds
-        plain = sum(len(move.tokens) for move in moves)
-        if not any(move.reads for move in moves):
-            self._pace.stepped(len(moves), plain, plain + sum(len(move.draft) for move in moves), seconds, outcomes)
+        plain = drafted = 0
+        reads = False
+        for move in moves:
+            plain += len(move.tokens)
+            drafted += len(move.draft)
+            reads = reads or move.reads
+        if not reads:
+            self._pace.stepped(len(moves), plain, plain + drafted, seconds, outcomes)
         elif plain >= _LEAST_BELOW:
             self._token_s += (seconds / plain - self._token_s) * (0.5 if self._token_s else 1.0)
 

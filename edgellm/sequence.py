@@ -5,6 +5,7 @@ Knows how it is sampled, constrained and shown; not which slot computes it, nor 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
@@ -60,10 +61,12 @@ class Sequence:
     order: int = 0  # of being asked, among all
     reading: bool = True  # its prompt, or after a suspension what it had said, is not in the slot yet
     misses: bool = False  # the last likeliest token was refused: then a mask is made ahead
+    greedy: bool = field(init=False)  # the likeliest token is taken, if it is allowed
     rng: np.random.Generator = field(init=False)
     _index: Index | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        self.greedy = self.sampling.temperature == 0 and self.sampling.repeat_penalty == 1
         self.rng = generator(self.sampling.seed)
 
     @property
@@ -71,24 +74,22 @@ class Sequence:
         """Who goes first: the higher priority, then who asked first."""
         return -self.priority, self.order
 
-    @property
-    def greedy(self) -> bool:
-        """Whether the likeliest token is taken, if it is allowed."""
-        return self.sampling.temperature == 0 and self.sampling.repeat_penalty == 1
-
     def budget(self, context: int) -> int:
         """Tokens that the answer may still have."""
         return min(self.sampling.max_tokens, context - len(self.prompt)) - len(self.answer)
 
     def choose(self, row: Logits) -> int:
         """Choose the next token that the constraint allows."""
-        if self.constraint:
+        if self.greedy:
+            likeliest = int(row.argmax())
             # Mostly the likeliest token is allowed: asking for one costs a fraction of masking the whole vocabulary.
-            if self.greedy:
-                likeliest = int(row.argmax())
+            if self.constraint:
                 self.misses = not self.constraint.allows(likeliest)
                 if not self.misses:
                     return likeliest
+            elif -math.inf < row[likeliest] < math.inf:
+                return likeliest
+        if self.constraint:
             self.constraint.mask(row)
         return choose(row, self.sampling, self.rng, self.answer)
 
