@@ -127,6 +127,14 @@ class Pace:
             saved = alone * (1 + gained / rows) - min(seconds, 3 * self.cost(width))
             self._balance_s = min(self._balance_s + saved, _SAVINGS_STEPS * alone)
 
+    def read(self, width: int, seconds: float) -> None:
+        """Note a step that read a prompt: wide steps may cost far less a token than narrow ones let one expect.
+
+        Kept by powers of two, in proportion: prompts have all lengths.
+        """
+        even = 1 << (width.bit_length() - 1)
+        self._measured(even, seconds * even / width)
+
     def _learn(self, outcome: Outcome) -> None:
         for place in range(outcome.right):
             self._trust[_kind(outcome.match + place)].learn(1, 0)

@@ -303,6 +303,7 @@ class Loop:
             self._pace.stepped(len(moves), plain, plain + drafted, seconds, outcomes)
         elif plain >= _LEAST_BELOW:
             self._token_s += (seconds / plain - self._token_s) * (0.5 if self._token_s else 1.0)
+            self._pace.read(plain, seconds)
 
     # Admission: the waiting by rank, a slot, cells for the whole answer, and a prefix that is ready to be shared.
 

@@ -105,3 +105,15 @@ def test_four_sequences_draft_less_than_one() -> None:
 def test_costs_between_and_beyond_measurements_grow_with_the_width(width: int) -> None:
     pace = Pace({2: 0.01, 8: 0.02})
     assert 0 < pace.cost(width) <= pace.cost(width + 1)
+
+
+def test_steps_that_read_say_what_wide_steps_cost() -> None:
+    """Two at once may cost more than twice one, and sixteen little more than four: drafting must not stop at two."""
+    pace = Pace({1: 1.0, 2: 2.2})
+    assert pace.length([20], 1, 15) == 0
+    pace.read(400, 60.0)
+    assert pace.cost(256) == pytest.approx(38.4)
+    assert pace.length([20], 1, 15) > 8
+    for width in range(100, 500):
+        pace.read(width, 0.15 * width)
+    assert len(pace.seconds) < 6
