@@ -376,7 +376,7 @@ def drafted(path: str, threads: int, *, drafts: bool = True) -> float:
     asked = argparse.Namespace(copied=0.6, tokens=160, prompt=512, slots=1)
     found, pace = engine(path, threads), Pace()
     found.drafts = DRAFTS
-    rates = [room.measured(found, asked, drafts, pace, turn)[0] for turn in range(3)]
+    rates = [room.measured(found, asked, drafts, pace, turn)[0] for turn in range(6)]
     return statistics.median(rates[1:])
 
 

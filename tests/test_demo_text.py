@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from itertools import islice
@@ -230,3 +231,10 @@ def test_the_vocabulary_is_told_in_lines() -> None:
     assert "Good morning." in told
     assert "bicycle" in told
     assert told.count("\n") > 30
+
+
+def test_the_evaluation_stays_what_it_was() -> None:
+    """Figures of different days can be compared. Where this must change, measure again all that is told of the model."""
+    asked = [one for task in text.TASKS for one in drawn(task, 60, seed=20240, evaluation=True) if task != "copy"]
+    told = hashlib.sha256(json.dumps([(one.answer, *(m.content for m in one.messages)) for one in asked]).encode())
+    assert told.hexdigest()[:16] == "8f1417621e5d9acd"
