@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgellm import adapter as loras
 from edgellm import engines, forecast, gguf, hardware, margins, source, tune
 from edgellm.here import Here
-from edgellm.model import Model
 from edgellm.opening import Opening, longest_step_s
 from edgellm.plan import Wish, fit
 from edgellm.worker import Worker
+
+if TYPE_CHECKING:
+    from edgellm.model import Model
 
 
 def load(
@@ -79,12 +81,21 @@ def load(
     except BaseException:
         worker.close()
         raise
-    return Model(found, header, opening.plan, worker, opening)
+    return _opened(found, header, worker, opening)
 
 
 def _worker(*, in_process: bool) -> Worker | Here:
     longest_step_s()  # a bad limit is refused here, where somebody reads it
-    return Here() if in_process else Worker()
+    worker = Here() if in_process else Worker()
+    import edgellm.model  # noqa: F401 - 75 ms of reading code, while the child reads its own
+
+    return worker
+
+
+def _opened(found: source.Source, header: gguf.Header, worker: Worker | Here, opening: Opening) -> Model:
+    from edgellm.model import Model
+
+    return Model(found, header, opening.plan, worker, opening)
 
 
 def _possible(wish: Wish, runner: str) -> Wish:
