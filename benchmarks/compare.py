@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import os
 import platform
 import resource
@@ -493,10 +494,13 @@ def measured(name: str, path: Path, threads: int) -> float:
     """One measurement in a fresh process."""
     command = [sys.executable, __file__, "--child", name, str(path), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-    if done.returncode == -signal.SIGILL and "llama" in name and os.environ.get("COMPARE_REPACK") != "0":
+    if done.returncode == -signal.SIGILL and "_llama" in name and os.environ.get("COMPARE_REPACK") != "0":
         print(f"(the peer dies of SIGILL with repacked weights on this processor: {name} goes without)", flush=True)
         os.environ["COMPARE_REPACK"] = "0"
         return measured(name, path, threads)
+    if done.returncode == -signal.SIGILL and ("repacked" in name or "xllamacpp" in name):
+        print(f"({name} dies of SIGILL with repacked weights on this processor: that setting is out)", flush=True)
+        return math.inf
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
     return float(done.stdout.strip().splitlines()[-1])

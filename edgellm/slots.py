@@ -63,11 +63,8 @@ class Slots:
         if self._engine.share(slot, target, length) < length:
             self.empty(target)
             return False
-        self.held[target], self._worn[target], self._whole[target] = (
-            self.held[slot][:],
-            self._worn[slot],
-            self._whole[slot],
-        )
+        self.held[target], self.held[slot] = self.held[slot], []
+        self._worn[target], self._whole[target] = self._worn[slot], self._whole[slot]
         self._reserved[target] = self._reserved.pop(slot)
         self.empty(slot)
         return True

@@ -192,28 +192,19 @@ def _nonsense_record(random: Random, pieces: Sequence[str]) -> Example:
             answer[key], kinds[key] = value(), "string"
     between = random.choice((": ", ": ", " = ", " - ", ":", " is "))
     dress = random.choice((str, str, str.capitalize, str.upper))
-    lines = [f"{dress(key)}{between}{_listed(random, answer[key])}" for key in random.sample(keys, len(keys))]
+    lines = [
+        f"{dress(key)}{between}{text_extract.spoken(random, answer[key])}" for key in random.sample(keys, len(keys))
+    ]
     absent = (
         [key for key in random.sample(text_extract.ANY_KEYS, 2) if key not in answer] if random.random() < 0.15 else []
     )
     wanted = random.sample([*keys, *absent], len(keys) + len(absent))
-    properties: dict[str, Any] = {}
-    for key in wanted:
-        kind = kinds.get(key, "string")
-        properties[key] = {"type": [kind, "null"] if absent else kind}
-        if kind == "array":
-            properties[key]["items"] = {"type": "string"}
-    schema = {**extract.fields(", ".join(wanted)), "properties": properties}
+    facts = {key: text_extract.Fact(key, values.anything, "", kind=kinds.get(key, "string")) for key in wanted}
+    schema = text_extract.schema_of(
+        {key: text_extract.property_of(random, fact, nullable=bool(absent)) for key, fact in facts.items()}
+    )
     prompt = extract.ask(random.choice(("\n", "\n", "; ", ". ", " ", ", ")).join(lines), schema)
     return Example("copy", prompt.messages, extract.dump({key: answer.get(key) for key in wanted}), schema)
-
-
-def _listed(random: Random, value: Any) -> str:
-    if not isinstance(value, list):
-        return str(value)
-    if len(value) > 1 and random.random() < 0.4:
-        return f"{', '.join(value[:-1])} and {value[-1]}"
-    return ", ".join(value)
 
 
 def vocabulary() -> str:

@@ -609,7 +609,7 @@ SHAPES: tuple[tuple[Callable[[Random, int, bool], Document], int], ...] = (
 )
 
 
-def _property(random: Random, fact: Fact, *, nullable: bool) -> dict[str, Any]:
+def property_of(random: Random, fact: Fact, *, nullable: bool) -> dict[str, Any]:
     one: dict[str, Any] = {"type": fact.kind}
     if fact.kind == "array":
         one["items"] = {"type": "string"}
@@ -622,7 +622,7 @@ def _property(random: Random, fact: Fact, *, nullable: bool) -> dict[str, Any]:
     return one
 
 
-def _schema(properties: dict[str, Any]) -> dict[str, Any]:
+def schema_of(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
@@ -649,7 +649,7 @@ def _fields(random: Random, document: Document, most: int, *, silent: float) -> 
     properties, answer = {}, {}
     for key in wanted:
         fact, value = document.known[key] if key in document.known else (absent[key], None)
-        properties[key] = _property(random, fact, nullable=key in absent or (nullable and random.random() < 0.6))
+        properties[key] = property_of(random, fact, nullable=key in absent or (nullable and random.random() < 0.6))
         answer[key] = value
     return properties, answer
 
@@ -682,9 +682,9 @@ def _nested(
         if key not in inside:
             made[key], told[key] = properties[key], answer[key]
         elif key == inside[0]:
-            made[group] = _schema({one: properties[one] for one in inside})
+            made[group] = schema_of({one: properties[one] for one in inside})
             told[group] = {one: answer[one] for one in inside}
-    return _schema(made), told
+    return schema_of(made), told
 
 
 @dataclass(frozen=True, slots=True)
@@ -703,7 +703,7 @@ def case(random: Random, *, evaluation: bool = False, most: int = 6) -> Case:
     count = min(count, most)
     document = shape(random, count, evaluation)
     properties, answer = _fields(random, document, most, silent=0.15 if evaluation else 0.28)
-    schema = _schema(properties)
+    schema = schema_of(properties)
     examples: tuple[tuple[str, Any], ...] = ()
     style = random.random()
     if style < 0.015:
@@ -780,5 +780,5 @@ def spoken_case(random: Random, *, evaluation: bool = False) -> Case:
         question = random.choice(_NAMED).format(keys=named, text=document.text)
         document.known = {key: document.known[key] for key in keys}
     answer = {key: value for key, (_, value) in document.known.items()}
-    properties = {key: _property(random, fact, nullable=False) for key, (fact, _) in document.known.items()}
-    return Case((Message("user", question),), _schema(properties), answer)
+    properties = {key: property_of(random, fact, nullable=False) for key, (fact, _) in document.known.items()}
+    return Case((Message("user", question),), schema_of(properties), answer)

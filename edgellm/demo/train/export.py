@@ -69,11 +69,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], Shape]:
         one.name: torch.from_numpy(gguf.quants.dequantize(one.data, one.tensor_type).copy()) for one in reader.tensors
     }
     weights = {}
-    for own, theirs in _names(shape):
-        weight = found[theirs]
-        if theirs.endswith(("attn_q.weight", "attn_k.weight")):
-            weight = separated(weight, shape.heads if "attn_q" in theirs else shape.kv_heads)
-        weights[own] = weight
+    for own, theirs, heads in _names(shape):
+        weights[own] = separated(found[theirs], heads) if heads else found[theirs]
     return weights, shape
 
 
@@ -122,22 +119,20 @@ def _write_tokenizer(out, tokenizer: Tokenizer) -> None:
 
 
 def _names(shape: Shape):
-    """Names of a tensor in a checkpoint and in the file."""
-    yield "embedding.weight", "token_embd.weight"
+    """Names of a tensor in a checkpoint and in the file, and how many heads' rows the file has in another order."""
+    yield "embedding.weight", "token_embd.weight", 0
     names = {"attention_norm": "attn_norm", "feed_norm": "ffn_norm", "q": "attn_q", "k": "attn_k", "v": "attn_v"}
     names |= {"o": "attn_output", "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}
+    heads = {"q": shape.heads, "k": shape.kv_heads}
     for layer in range(shape.layers):
         for own, theirs in names.items():
-            yield f"blocks.{layer}.{own}.weight", f"blk.{layer}.{theirs}.weight"
-    yield "norm.weight", "output_norm.weight"
+            yield f"blocks.{layer}.{own}.weight", f"blk.{layer}.{theirs}.weight", heads.get(own, 0)
+    yield "norm.weight", "output_norm.weight", 0
 
 
 def _tensors(weights: dict[str, Tensor], shape: Shape):
-    for own, theirs in _names(shape):
-        weight = weights[own]
-        if theirs.endswith(("attn_q.weight", "attn_k.weight")):
-            weight = permuted(weight, shape.heads if "attn_q" in theirs else shape.kv_heads)
-        yield theirs, weight
+    for own, theirs, heads in _names(shape):
+        yield theirs, permuted(weights[own], heads) if heads else weights[own]
     yield "output.weight", weights["embedding.weight"]
 
 

@@ -211,6 +211,8 @@ class Llama(nn.Module):
 def grown(weights: dict[str, Tensor], layers: int, at: int = 2) -> dict[str, Tensor]:
     """Add layers before layer `at`, which look where the layer before them looks, and say nothing yet."""
     had = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
+    if layers < had:
+        raise ValueError(f"{had} layers cannot become {layers}: ask for at least as many.")
     more, made = layers - had, {}
     for name, weight in weights.items():
         if not name.startswith("blocks."):
