@@ -55,6 +55,10 @@ def main() -> int:
     tokenizer = Tokenizer.load(PIECES)
     last = options.folder / "last.pt"
     start = options.start or (last if last.exists() else None)
+    if start and not start.exists():
+        parser.error(f"there is no {start} to go on from.")
+    if start and start.suffix == ".gguf" and options.export_only:
+        parser.error(f"{start} is exported already.")
     if not options.export_only:
         plan = Plan(
             seed=options.seed,
@@ -64,7 +68,10 @@ def main() -> int:
             tokens=options.tokens,
             mix=_mix(options.mix),
         )
-        start = train(options.folder, tokenizer, Shape(len(tokenizer), layers=options.layers), plan, start=start)
+        try:
+            start = train(options.folder, tokenizer, Shape(len(tokenizer), layers=options.layers), plan, start=start)
+        except ValueError as error:  # a file of more layers than were asked for
+            parser.error(str(error))
     if start is None:
         parser.error(f"there is no checkpoint in {options.folder} to export.")
     export(start, tokenizer, options.output)
