@@ -6,6 +6,7 @@ The other end is `worker`. Whatever C prints goes to standard error; the answers
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import queue
@@ -20,8 +21,8 @@ from typing import IO, TYPE_CHECKING, Any
 from edgellm import wire
 from edgellm.engines.devices import look
 from edgellm.errors import EdgeError, to_wire
-from edgellm.opening import longest_step_s
 from edgellm.prompt import Event
+from edgellm.spawn import longest_step_s
 
 if TYPE_CHECKING:
     from edgellm.service import Service
@@ -46,10 +47,16 @@ def _live(out: IO[bytes]) -> None:
     service: list[Service] = []
     threading.Thread(target=_read, args=(sys.stdin.buffer, inbox, service), daemon=True).start()
 
-    from edgellm.service import Service
-
-    while "look" in (message := inbox.get()):
+    looked = "look" in (message := inbox.get())
+    if looked:
         _write(out, {"seen": wire.seen(look())})
+
+    from edgellm.service import Service  # half of this process's code is read while the parent plans
+
+    if looked:
+        message = inbox.get()
+    # Templates need Jinja, 20 ms of reading code: while C reads the weights.
+    threading.Thread(target=importlib.import_module, args=("edgellm.sandbox",), daemon=True).start()
     try:
         service.append(Service(wire.opening(message["open"])))
     except EdgeError as error:

@@ -6,6 +6,7 @@ Knows no process and no pipe; `worker` carries its words across, and in-process 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from edgellm import engines, history, margins, states, template
@@ -46,7 +47,6 @@ class Service:
         # SentencePiece families begin an answer with a blank, which is not part of the answer.
         glued = b"".join(self._engine.vocab.pieces[token] for token in self._engine.vocab.encode("a")) == b" a"
         self._lead = " " if glued else ""
-        self._longest = max(map(len, self._engine.vocab.pieces), default=1) or 1
 
     @property
     def idle(self) -> bool:
@@ -136,8 +136,7 @@ class Service:
         room = context - min(prompt.sampling.max_tokens, context // 4)
 
         def fits(messages: tuple[Message, ...]) -> bool:
-            least = sum(len(message.content.encode()) for message in messages) // self._longest
-            return least <= room and len(self._tokens(replace(prompt, messages=messages))) <= room
+            return self._least(messages) <= room and len(self._tokens(replace(prompt, messages=messages))) <= room
 
         messages, dropped = history.shortened(prompt.messages, fits)
         return replace(prompt, messages=messages), dropped
@@ -226,10 +225,19 @@ class Service:
         )
         return first[: overlap(first, second)]
 
+    def _least(self, messages: tuple[Message, ...]) -> int:
+        """Tokens that messages have at least, however they are cut; 0 where they are short."""
+        size = sum(len(message.content.encode()) for message in messages)
+        return size // self._longest if size > self._engine.context // 2 else 0
+
+    @cached_property
+    def _longest(self) -> int:
+        """Bytes of the longest token; looking at all of them takes a while, and few prompts ask for it."""
+        return max(map(len, self._engine.vocab.pieces), default=1) or 1
+
     def _refuse_hopeless(self, prompt: Prompt) -> None:
         """Refuse what cannot fit whatever the tokenizer does, before it spends seconds on megabytes."""
-        texts = [message.content for message in prompt.messages] or [prompt.completion or ""]
-        least = sum(len(text.encode()) for text in texts) // self._longest
+        least = self._least(prompt.messages or (Message("user", prompt.completion or ""),))
         if least >= self._engine.context:
             raise PromptTooLong(
                 f"the prompt has at least {least:,} tokens and the context {self._engine.context:,}: "

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
-from edgellm import wire
+from edgellm import spawn, wire
 from edgellm.engines.devices import Answer
 from edgellm.errors import EdgeError, EngineCrashed, EngineFailed, from_wire
 from edgellm.opening import Opening
@@ -32,20 +32,20 @@ from edgellm.session import CLOSED, OVER, Session
 # A child that does not confirm a cancel within this time hangs inside C, and is killed.
 _CANCEL_S = 2.0
 _LOOK_S = 30.0  # a cold CUDA driver can take ten seconds to wake; a broken one never does
-# `-P` keeps the user's folder off the child's path; the package's own folder goes last, so that it hides nothing.
-_BOOT = "import sys; sys.path.append(sys.argv[1]); from edgellm.child import main; main()"
 
 
 class Worker:
-    """A child process with an open model, started early, restarted after a death, ended when nobody holds it any more."""
+    """A child process with an open model, restarted after a death, ended when nobody holds it any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | None = None) -> None:
+        """Take a process that `spawn` has started, or start one."""
         self.ids = itertools.count()
         self._lock = threading.RLock()
         self._owner = os.getpid()
         self._opening: Opening | None = None
         self._child: _Child | None = None
-        self._child = _Child()  # it imports its libraries while the caller reads and plans
+        self._child = _Child(process)
+        self._child.send({"look": True})  # it loads its libraries while the caller reads and plans
 
     def __del__(self) -> None:
         if self._child:
@@ -58,7 +58,7 @@ class Worker:
             self._alive()
 
     def devices(self) -> Answer:
-        """Ask the installed llama.cpp, in the child that will load the model, which GPUs it can use."""
+        """Which GPUs the installed llama.cpp can use, as the child says that will load the model."""
         assert self._child
         return self._child.look()
 
@@ -99,18 +99,8 @@ class Worker:
 class _Child:
     """One run of the child process, from spawn to death."""
 
-    def __init__(self) -> None:
-        package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOOT, package],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            # ggml forks a debugger on failure by default: slow, and its frames can show prompt text.
-            env={**os.environ, "GGML_NO_BACKTRACE": "1"},
-            # Ctrl-C belongs to us: the child must outlive it.
-            **_own_group(),
-        )
+    def __init__(self, process: subprocess.Popen[bytes] | None = None) -> None:
+        self.process = process or spawn.start()
         self.death: EngineFailed | None = None  # why, once it is certain
         self._opened = False
         self._ready: queue.SimpleQueue[EdgeError | None] = queue.SimpleQueue()
@@ -135,14 +125,14 @@ class _Child:
         self._opened = True
 
     def look(self) -> Answer:
-        """Ask for the GPUs; a death here is an answer too, and so is silence."""
-        self.send({"look": True})
+        """Wait for what it says of the GPUs; a death here is an answer too, and so is silence."""
         try:
             found: Answer = _wait(self._seen, _LOOK_S)
         except queue.Empty:
             silence = f"llama.cpp was asked for its GPUs and did not answer within {_LOOK_S:g} s."
             self.kill(silence)
-            return Answer((), None, silence)
+            found = Answer((), None, silence)
+        self._seen.put(found)  # for the next who asks
         return found
 
     def ask(self, id: int, prompt: Prompt, inbox: _Inbox) -> None:  # noqa: A002
@@ -318,9 +308,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _own_group() -> dict[str, Any]:
-    if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    return {"process_group": 0}

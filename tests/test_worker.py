@@ -20,11 +20,12 @@ from test_engine_llama_cpp import PLAN
 from edgellm.errors import EngineCrashed, EngineFailed, PromptTooLong, SchemaUnsupported, UsageError
 from edgellm.here import Here
 from edgellm.loading import load
-from edgellm.opening import Opening, longest_step_s
+from edgellm.opening import Opening
 from edgellm.prompt import Message, Prompt, Reply
 from edgellm.sampling import Sampling
 from edgellm.session import Session
-from edgellm.worker import _BOOT, Worker
+from edgellm.spawn import _BOOT, longest_step_s
+from edgellm.worker import Worker
 
 OPENING = Opening(engine="scripted", paths=(), plan=PLAN, metadata={})
 GREEDY = Sampling(temperature=0)

@@ -48,8 +48,8 @@ def _measured(found: object) -> rooms.Tuning:
     """Measure a model that is here, and remember it."""
     from edgellm import gguf, source
     from edgellm import tune as room
-    from edgellm.loading import machine
     from edgellm.plan import Wish, fit
+    from edgellm.route import machine
     from edgellm.worker import Worker
 
     assert isinstance(found, source.Source)

@@ -11,10 +11,11 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from typing import Any
+from itertools import compress, repeat
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,28 @@ _LOGS: list[Any] = []
 _VIEWS = 1024  # of logits that are kept: as many as there are slots, and drafts of different lengths
 
 
+class _Pieces(Sequence[bytes]):
+    """Bytes per id, asked of the library when they are first wanted: all of a large vocabulary take a tenth of a second."""
+
+    def __init__(self, read: Callable[[int], bytes], size: int) -> None:
+        self._read, self._found = read, list[bytes | None]([None]) * size
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @overload
+    def __getitem__(self, token: int) -> bytes: ...
+    @overload
+    def __getitem__(self, token: slice) -> tuple[bytes, ...]: ...
+    def __getitem__(self, token: int | slice) -> bytes | tuple[bytes, ...]:
+        if isinstance(token, slice):
+            return tuple(self[one] for one in range(*token.indices(len(self))))
+        found = self._found[token]
+        if found is None:
+            found = self._found[token] = self._read(token)
+        return found
+
+
 class LlamaVocab:
     """The vocabulary of a loaded model."""
 
@@ -43,22 +66,20 @@ class LlamaVocab:
         self._lib = lib
         self._vocab = lib.llama_model_get_vocab(model)
         self.size: int = lib.llama_vocab_n_tokens(self._vocab)
+        self._buffer = ctypes.create_string_buffer(256)
 
     @cached_property
-    def pieces(self) -> tuple[bytes, ...]:
+    def pieces(self) -> Sequence[bytes]:
         """Bytes per id; b"" for control tokens."""
-        piece, vocab = self._lib.llama_token_to_piece, self._vocab
-        buffer = ctypes.create_string_buffer(256)
-        found = []
-        for token in range(self.size):
-            length = piece(vocab, token, buffer, 256, 0, False)
-            if length < 0:  # a long piece: ask again with the room it needs
-                longer = ctypes.create_string_buffer(-length)
-                piece(vocab, token, longer, -length, 0, False)
-                found.append(longer.raw)
-            else:
-                found.append(buffer.raw[:length])
-        return tuple(_UNMAPPED.sub(rb"\1", one) if b"[UNK_BYTE" in one else one for one in found)
+        return _Pieces(self._piece, self.size)
+
+    def _piece(self, token: int) -> bytes:
+        length = self._lib.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, False)
+        if length < 0:  # a long piece: ask again with the room it needs
+            self._buffer = ctypes.create_string_buffer(-length)
+            return self._piece(token)
+        found = self._buffer.raw[:length]
+        return _UNMAPPED.sub(rb"\1", found) if b"[UNK_BYTE" in found else found
 
     @cached_property
     def specials(self) -> dict[str, int]:
@@ -82,7 +103,7 @@ class LlamaVocab:
     @cached_property
     def ends(self) -> frozenset[int]:
         """Ids that end a turn."""
-        return frozenset(token for token in range(self.size) if self._lib.llama_vocab_is_eog(self._vocab, token))
+        return frozenset(compress(range(self.size), self._each(self._lib.llama_vocab_is_eog)))
 
     @cached_property
     def bos(self) -> int | None:
@@ -103,8 +124,15 @@ class LlamaVocab:
         return Speller(self._tokenize, self.pieces, whole, self.specials.values())
 
     def _marked(self, attributes: int) -> list[int]:
-        attribute, vocab = self._lib.llama_vocab_get_attr, self._vocab
-        return [token for token in range(self.size) if attribute(vocab, token) & attributes]
+        return [token for token, found in enumerate(self._attributes) if found & attributes]
+
+    @cached_property
+    def _attributes(self) -> list[int]:
+        return list(self._each(self._lib.llama_vocab_get_attr))
+
+    def _each(self, asked: Callable[[Any, int], Any]) -> Iterator[Any]:
+        """Ask the same of every token."""
+        return map(asked, repeat(self._vocab), range(self.size))
 
     def _tokenize(self, text: str) -> list[int]:
         data = text.encode()
