@@ -110,6 +110,7 @@ ROWS = {
         "prompt of 8k, 0.1B: ctransformers / ours", "0.1b", "prefill", "prefill_ctransformers", 4.0, "ctransformers"
     ),
     "cold": Row("1.1B, script to first token: Llama() / ours", "1.1b", "cold", "cold_llama", 2.0),
+    "cold-bare": Row("1.1B, script to first token: C calls alone / ours", "1.1b", "cold", "cold_bare", 0),
     "python": Row(
         "share of a step outside the library, 0.1B (at most)", "0.1b", "outside", "one", 0.10, better="share"
     ),
@@ -416,14 +417,43 @@ with edgellm.load({path!r}, slots=1, context=512, threads={threads}, gpu_layers=
 
 def cold_llama(path: str, threads: int) -> float:
     """The same with Llama."""
+    plain = os.environ.get("COMPARE_REPACK") == "0"  # see `llama`
     code = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-import compare
-model = compare.llama({path!r}, n_ctx=512, n_threads={threads})
-next(model.create_chat_completion([{{"role": "user", "content": "Hi"}}], stream=True, temperature=0.0, max_tokens=2))
+import llama_cpp
+if {plain}:
+    default = llama_cpp.llama_cpp.llama_model_default_params
+    def without():
+        params = default()
+        params.use_extra_bufts = False
+        return params
+    llama_cpp.llama_cpp.llama_model_default_params = llama_cpp.llama_model_default_params = without
+model = llama_cpp.Llama({path!r}, n_ctx=512, n_threads={threads}, verbose=False)
 stream = model.create_chat_completion([{{"role": "user", "content": "Hi"}}], stream=True, temperature=0.0, max_tokens=2)
-next(stream); next(stream)
+next(stream); next(stream)  # the first says only whose turn it is
+print("first", flush=True)
+"""
+    return _until_first(code)
+
+
+def cold_bare(path: str, threads: int) -> float:
+    """Seconds of a script of llama.cpp's calls and nothing else, for a prompt as long as the others': no script is faster."""
+    code = f"""
+from edgellm.engines.devices import low_level
+lib = low_level()
+silent = lib.llama_log_callback(lambda *_: None)
+lib.llama_log_set(silent, None)
+lib.llama_backend_init()
+wanted = lib.llama_model_default_params()
+wanted.use_extra_bufts, wanted.n_gpu_layers = False, 0
+model = lib.llama_model_load_from_file({path!r}.encode(), wanted)
+wanted = lib.llama_context_default_params()
+wanted.n_ctx, wanted.n_threads, wanted.n_threads_batch = 512, {threads}, {threads}
+context = lib.llama_init_from_model(model, wanted)
+prompt = (lib.llama_token * 20)(*range(100, 120))
+assert lib.llama_decode(context, lib.llama_batch_get_one(prompt, 20)) == 0
+logits = lib.llama_get_logits_ith(context, -1)
+size = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
+best = max(range(size), key=logits.__getitem__)
 print("first", flush=True)
 """
     return _until_first(code)
@@ -468,7 +498,17 @@ CHILDREN: dict[str, Callable[[str, int], float]] = {
         one.__name__: one
         for one in (
             *(thousand, thousand_worker, thousand_llama, extract, extract_llama, extract_xllamacpp, limit, constrained),
-            *(unconstrained, prefill, prefill_llama, prefill_ctransformers, cold, cold_llama, outside, drafted),
+            *(
+                unconstrained,
+                prefill,
+                prefill_llama,
+                prefill_ctransformers,
+                cold,
+                cold_llama,
+                cold_bare,
+                outside,
+                drafted,
+            ),
             *(memory, memory_xllamacpp),
         )
     },
