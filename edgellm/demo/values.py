@@ -122,16 +122,21 @@ class Repeating(Random):
     def begin(self) -> None:
         """Begin an example."""
         self.said: list[str] = []
-        self.repeats = self.random() < 0.25
+        self.repeats = self.random() < 0.35
 
     def again(self, make: Callable[[], str]) -> str:
-        """Return a word that this example has said, or make one."""
+        """Return a word that this example has said, one that only begins like it, or make one."""
         if not self.repeats:
             return make()
-        if self.said and self.random() < 0.3:
+        style = self.random() if self.said else 1.0
+        if style < 0.3:
             return self.choice(self.said)
-        self.said.append(make())
-        return self.said[-1]
+        word = make()
+        if style < 0.45:
+            alike = self.choice(self.said)[: self.randint(1, 4)] + invented(self).lower()
+            word = word if held(alike) else alike
+        self.said.append(word)
+        return word
 
 
 def held(value: str) -> bool:

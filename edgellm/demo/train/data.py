@@ -13,6 +13,9 @@ from edgellm.demo import text
 from edgellm.demo.train.tokenizer import BOS, EOS, Tokenizer, fold
 from edgellm.prompt import Message
 
+BARE = {"extract": 0.8, "copy": 0.8, "spoken": 0.2}
+"""How often the answer to a task with a schema is laid out as a grammar writes it; in chat nobody enforces one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -47,10 +50,14 @@ def prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> Row:
 
 
 def row(tokenizer: Tokenizer, one: text.Example, *, bare: bool = False) -> Row:
-    """Lay out an example with its answer; `bare` leaves out the answer's leading space, as a grammar does."""
+    """Lay out an example with its answer; `bare` leaves out the answer's leading space, as a grammar does.
+
+    A grammar gives the first token of a bare answer: it is not learned, or half the noise of training would be the
+    question of whether an answer is bare.
+    """
     start = prompt(tokenizer, one.messages)
     found = [*tokenizer.encode(one.answer, prefix=not bare), EOS]
-    return Row(start.ids + found, start.learned + [True] * len(found))
+    return Row(start.ids + found, start.learned + [not bare] + [True] * (len(found) - 1))
 
 
 def batches(
@@ -65,7 +72,7 @@ def batches(
         size = 0
         while size < tokens * pool:
             one = next(stream)
-            made = row(tokenizer, one, bare=one.schema is not None and random.random() < 0.5)
+            made = row(tokenizer, one, bare=one.schema is not None and random.random() < BARE[one.task])
             if len(made.ids) <= longest:
                 rows.append(made)
                 size += len(made.ids)
