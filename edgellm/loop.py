@@ -59,6 +59,7 @@ class Loop:
         self.slots = Slots(engine, self._grain or 1)
         self._waiting: list[Sequence] = []  # by rank
         self._running: list[Sequence] = []
+        self._conversed: set[int] = set()  # slots that somebody left who was in a hurry, as the turns of a chat are
         self._wearing: Worn | None = None
         self._steps_worn = 0
         self._turns: dict[Worn | None, int] = {}  # in which order adapters were put on
@@ -129,10 +130,14 @@ class Loop:
         return events
 
     def _close_ranks(self) -> None:
-        """Move the last into the gaps, once nobody comes to fill them: only neighbouring slots share a pass."""
+        """Move the last into the gaps, once nobody comes to fill them: only neighbouring slots share a pass.
+
+        A gap where a conversation waits for its next turn stays one; what a batch leaves, nobody comes back to.
+        """
         active = sorted(self._running, key=lambda one: one.slot)
         taken = [one.slot for one in active]
-        gaps = iter(sorted(set(range(taken[0], taken[-1])) - set(taken)) if taken else ())
+        between = sorted(set(range(taken[0], taken[-1])) - set(taken)) if taken else []
+        gaps = iter([slot for slot in between if slot not in self._conversed or not self.slots.held[slot]])
         for sequence in reversed(active):
             gap = next(gaps, sequence.slot)
             if gap >= sequence.slot or not self.slots.move(sequence.slot, gap):
@@ -410,6 +415,7 @@ class Loop:
         if sequence in self._running:
             self._running.remove(sequence)
             self.slots.leave(sequence.slot)
+            (self._conversed.add if sequence.priority else self._conversed.discard)(sequence.slot)
             sequence.slot = -1
 
 

@@ -69,6 +69,29 @@ def run(engine: Scripted, sequences: Iterable[Sequence]) -> dict[int, Reply]:
     return finished(loop)
 
 
+@pytest.mark.parametrize("priority", [0, 1], ids=["a document", "a turn of a chat"])
+def test_the_last_of_a_batch_close_ranks_over_documents_but_not_over_a_conversation(priority: int) -> None:
+    engine = Watched(slots=3)
+    engine.even = True
+    loop = Loop(engine)
+    for number, words in enumerate((40, 1, 40)):
+        loop.add(sequence(number, f"<{'abc'[number]}> {'x' * 40}", Sampling(temperature=0.0, max_tokens=words)))
+    loop._admit()
+    first, middle, last = loop._running
+    middle.priority = priority
+    while len(loop._running) == 3:
+        loop.step()
+    left = bytes(loop.slots.held[1])
+    loop.step()
+    assert (first.slot, last.slot) == (0, 2 if priority else 1)
+    assert bytes(loop.slots.held[last.slot]).startswith(b"<c>")
+    assert (bytes(loop.slots.held[1]) == left) == bool(priority)
+    assert [reply.text for _, reply in sorted(finished(loop).items())] == [
+        ("answer a " * 3)[:40],
+        ("answer c " * 3)[:40],
+    ]
+
+
 @pytest.mark.parametrize("slots", [1, 2, 4, 16])
 def test_any_number_of_slots_gives_the_same_texts(slots: int) -> None:
     replies = run(Watched(slots=slots), [sequence(i, f"<{name}> question {i}") for i, name in enumerate("abcdefghij")])
