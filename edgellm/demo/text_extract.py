@@ -457,7 +457,7 @@ def _record(random: Random, frame: dict[str, Fact], count: int, evaluation: bool
     names = random.sample(sorted(frame), min(count, len(frame)))
     if frame is ME and "name" not in names and random.random() < 0.7:
         names[0] = "name"
-    if not evaluation and random.random() < 0.2:  # lists are what is hardest to copy
+    if not evaluation and random.random() < 0.35:  # lists are what is hardest to copy
         lists = [name for name in sorted(frame) if frame[name].kind == "array" and name not in names]
         names[-1] = random.choice(lists or names[-1:])
     for name in names:
@@ -702,7 +702,7 @@ def case(random: Random, *, evaluation: bool = False, most: int = 6) -> Case:
     count = random.choices((1, 2, 3, 4, 5, 6), (8, 16, 28, 20, 15, 13) if evaluation else (6, 13, 23, 22, 19, 17))[0]
     count = min(count, most)
     document = shape(random, count, evaluation)
-    properties, answer = _fields(random, document, most, silent=0.15 if evaluation else 0.28)
+    properties, answer = _fields(random, document, most, silent=0.15 if evaluation else 0.36)
     schema = schema_of(properties)
     examples: tuple[tuple[str, Any], ...] = ()
     style = random.random()
