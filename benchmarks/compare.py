@@ -106,6 +106,7 @@ ROWS = {
         better="more",
     ),
     "prefill-llama": Row("prompt of 8k, 0.1B: Llama() as it comes / ours", "0.1b", "prefill", "prefill_llama", 1.3),
+    "prefill-bare": Row("prompt of 8k, 0.1B: bare llama_decode / ours", "0.1b", "prefill", "prefill_bare", 0),
     "prefill-ctransformers": Row(
         "prompt of 8k, 0.1B: ctransformers / ours", "0.1b", "prefill", "prefill_ctransformers", 4.0, "ctransformers"
     ),
@@ -348,6 +349,17 @@ def prefill(path: str, threads: int, length: int = 8000) -> float:
     start = time.perf_counter()
     while not loop.idle:
         loop.step()
+    return time.perf_counter() - start
+
+
+def prefill_bare(path: str, threads: int, length: int = 8000) -> float:
+    """The same by calls of `llama_decode` alone: no loop over this library reads faster."""
+    found = engine(path, threads, context=8448)
+    tokens = measure._sequence(0, length, 1).prompt
+    start = time.perf_counter()
+    for first in range(0, length, found.batch):
+        part = tokens[first : first + found.batch]
+        found.decode([Feed(0, part, int(first + len(part) == length))])
     return time.perf_counter() - start
 
 
