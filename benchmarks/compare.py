@@ -510,17 +510,8 @@ CHILDREN: dict[str, Callable[[str, int], float]] = {
         one.__name__: one
         for one in (
             *(thousand, thousand_worker, thousand_llama, extract, extract_llama, extract_xllamacpp, limit, constrained),
-            *(
-                unconstrained,
-                prefill,
-                prefill_llama,
-                prefill_ctransformers,
-                cold,
-                cold_llama,
-                cold_bare,
-                outside,
-                drafted,
-            ),
+            *(unconstrained, prefill, prefill_bare, prefill_llama, prefill_ctransformers, outside, drafted),
+            *(cold, cold_llama, cold_bare),
             *(memory, memory_xllamacpp),
         )
     },
