@@ -27,7 +27,9 @@ PROMPT = "\x1b[?2004h"  # prompt_toolkit asks for bracketed pastes when it shows
 GREETING = "Hello, who are you?"
 SLOW = "Good morning. " * 300  # enough to read for most of a second
 FIELDS = ", ".join(
-    f"{name} [str]" for name in ("name", "company", "address", "date", "product", "city", "email", "phone")
+    f"{name}{number} [str]"
+    for number in ("", 2, 3, 4)  # enough to write for half a second
+    for name in ("name", "company", "address", "date", "product", "city", "email", "phone")
 )
 
 
