@@ -28,13 +28,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from peer import llama
 
 from edgellm import gguf, hardware, plan
 from edgellm.bench import canned, measure, synthetic
@@ -207,22 +209,6 @@ def thousand_llama(path: str, threads: int, *, tuned: bool = True) -> float:
     return seconds * 1000 / tokens
 
 
-def llama(path: str, **options: Any) -> Any:
-    """The peer's own class, with repacked weights unless they kill it: llama.cpp's AMX kernels end in SIGILL on some CPUs."""
-    import llama_cpp
-
-    if os.environ.get("COMPARE_REPACK") == "0":
-        default = llama_cpp.llama_cpp.llama_model_default_params
-
-        def plain() -> Any:
-            params = default()
-            params.use_extra_bufts = False
-            return params
-
-        llama_cpp.llama_cpp.llama_model_default_params = llama_cpp.llama_model_default_params = plain
-    return llama_cpp.Llama(path, verbose=False, **options)
-
-
 def letters() -> list[tuple[str, str]]:
     """The work of extraction: texts and their answers."""
     return [canned.letter(number) for number in range(JOBS)]
@@ -352,14 +338,20 @@ def prefill(path: str, threads: int, length: int = 8000) -> float:
     return time.perf_counter() - start
 
 
-def prefill_bare(path: str, threads: int, length: int = 8000) -> float:
-    """The same by calls of `llama_decode` alone: no loop over this library reads faster."""
-    found = engine(path, threads, context=8448)
+def read(found: Any, length: int) -> Iterator[tuple[int, int]]:
+    """Read a prompt by calls of `llama_decode` alone; yields, after each, the tokens that stood before it and those it read."""
     tokens = measure._sequence(0, length, 1).prompt
-    start = time.perf_counter()
     for first in range(0, length, found.batch):
         part = tokens[first : first + found.batch]
         found.decode([Feed(0, part, int(first + len(part) == length))])
+        yield first, len(part)
+
+
+def prefill_bare(path: str, threads: int, length: int = 8000) -> float:
+    """The same by calls of `llama_decode` alone: no loop over this library reads faster."""
+    found = engine(path, threads, context=8448)
+    start = time.perf_counter()
+    list(read(found, length))
     return time.perf_counter() - start
 
 
@@ -429,17 +421,11 @@ with edgellm.load({path!r}, slots=1, context=512, threads={threads}, gpu_layers=
 
 def cold_llama(path: str, threads: int) -> float:
     """The same with Llama."""
-    plain = os.environ.get("COMPARE_REPACK") == "0"  # see `llama`
     code = f"""
-import llama_cpp
-if {plain}:
-    default = llama_cpp.llama_cpp.llama_model_default_params
-    def without():
-        params = default()
-        params.use_extra_bufts = False
-        return params
-    llama_cpp.llama_cpp.llama_model_default_params = llama_cpp.llama_model_default_params = without
-model = llama_cpp.Llama({path!r}, n_ctx=512, n_threads={threads}, verbose=False)
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from peer import llama
+model = llama({path!r}, n_ctx=512, n_threads={threads})
 stream = model.create_chat_completion([{{"role": "user", "content": "Hi"}}], stream=True, temperature=0.0, max_tokens=2)
 next(stream); next(stream)  # the first says only whose turn it is
 print("first", flush=True)

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import compare
 
-from edgellm.bench import measure, synthetic
-from edgellm.engines.base import Feed
+from edgellm.bench import synthetic
 
 
 def main() -> None:
@@ -26,13 +25,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = asked.model or str(synthetic.write(Path(folder, "model.gguf"), synthetic.shape(asked.shape)))
         engine = compare.engine(path, 1, context=-(-(asked.tokens + 256) // 256) * 256)
-        tokens = measure._sequence(0, asked.tokens, 1).prompt
-        spent = []
-        for first in range(0, asked.tokens, engine.batch):
-            part = tokens[first : first + engine.batch]
+        spent, start = [], time.process_time()
+        for first, count in compare.read(engine, asked.tokens):
+            spent.append((first, count, time.process_time() - start))
             start = time.process_time()
-            engine.decode([Feed(0, part, int(first + len(part) == asked.tokens))])
-            spent.append((first, len(part), time.process_time() - start))
         engine.close()
     print("| tokens before it | ms a token |\n|---|---|")
     for first, count, seconds in spent[:: max(1, len(spent) // 8)]:

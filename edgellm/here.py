@@ -13,6 +13,7 @@ from edgellm.errors import EngineFailed
 from edgellm.opening import Opening
 from edgellm.prompt import Event, Prompt
 from edgellm.session import CLOSED, OVER, Session
+from edgellm.spawn import longest_step_s
 
 if TYPE_CHECKING:
     from edgellm.service import Service
@@ -22,6 +23,7 @@ class Here:
     """The same service in this process: for tests, profiles, and those who accept that C may take them along."""
 
     def __init__(self) -> None:
+        longest_step_s()  # a bad limit is refused, as it is before a process is started
         self._ids = itertools.count()
         self._lock = threading.Lock()
         self._service: Service | None = None

@@ -103,6 +103,7 @@ STAIRS = {
     ("route", "here"),
     ("worker", "spawn"),
     ("child", "spawn"),
+    ("here", "spawn"),
     ("route", "margins"),
     ("route", "tune"),
     ("wire", "opening"),

@@ -413,8 +413,11 @@ def test_a_bug_in_the_child_is_named_by_its_last_words() -> None:
     worker.close()
 
 
+@pytest.mark.parametrize("in_process", [False, True])
 @pytest.mark.parametrize("text", ["abc", "-1", "inf", "nan"])
-def test_a_limit_that_is_no_number_of_seconds_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_that_is_no_number_of_seconds_is_refused(
+    text: str, in_process: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EDGELLM_HANG_S", text)
     with pytest.raises(UsageError, match="EDGELLM_HANG_S is a number of seconds"):
-        load("demo")
+        load("demo", in_process=in_process)
