@@ -1,6 +1,6 @@
 """The same work on edgellm and on its peers, in one run: engines one at a time, in alternation, medians of the rounds.
 
-    python benchmarks/compare.py [ROW ...] [--rounds 5] [--threads 2] [--model FILE] [--markdown FILE]
+    python benchmarks/compare.py [ROW ...] [--rounds 5] [--threads 2] [--gpu] [--model FILE] [--markdown FILE]
     python benchmarks/compare.py --list
 
 Models are random weights of real shapes, so what they say is noise; how fast they say it is not. Extraction forces a canned
@@ -8,7 +8,8 @@ valid answer: on edgellm every mask of the real schema is computed and then the 
 that allows the canned answer only, which costs them less than the schema would. Where there are several settings to choose
 from (weights repacked or not, a cache in one pool or in parts), each side tries them all in the first round and goes on with
 its fastest; rows that say "as it comes" are a peer's defaults. Peers that are not installed are left out:
-llama-cpp-python is there, `pip install xllamacpp` and `pip install ctransformers` add the others. Read the ratios; absolute
+llama-cpp-python is there, `pip install xllamacpp` and `pip install ctransformers` add the others. With --gpu everything lies on
+the GPU, ours and Llama's; the other peers' wheels compute on processors only and have no rows there. Read the ratios; absolute
 times belong to one machine on one day.
 """
 
@@ -40,6 +41,7 @@ from peer import llama
 
 from edgellm import gguf, hardware, plan
 from edgellm.bench import canned, measure, synthetic
+from edgellm.engines import devices
 from edgellm.engines.base import Feed
 from edgellm.lookup import Pace
 from edgellm.plan import Plan, Wish
@@ -47,6 +49,7 @@ from edgellm.prompt import Prompt
 from edgellm.sizes import DRAFTS
 
 JOBS = 64
+GPU = os.environ.get("COMPARE_GPU") == "1"  # set by --gpu, for the processes that measure
 FOLDER = Path(tempfile.gettempdir()) / "edgellm-compare"
 
 
@@ -127,22 +130,70 @@ ROWS = {
     "worker": Row("1,000 tokens, 0.1B: in-process / worker", "0.1b", "thousand_worker", "thousand", 0.98),
 }
 
+_ANY_CACHE = "extract|extract_parts|extract_wide|extract_wide_parts|extract_widest|extract_widest_parts"
+GPU_ROWS = {
+    **{
+        f"decode-{shape}": Row(
+            f"one answer, {shape}: loop / bare llama_decode", shape, "loop1", "bare1", 0.97, better="more"
+        )
+        for shape in ("0.1b", "1.1b", "7b")
+    },
+    **{
+        f"decode-{width}-{shape}": Row(
+            f"{width} answers, {shape}: loop / bare llama_decode",
+            shape,
+            f"loop{width}",
+            f"bare{width}",
+            0.95,
+            better="more",
+        )
+        for width, shape in ((16, "0.1b"), (32, "0.1b"), (32, "7b"))
+    },
+    "thousand-0.1b": Row("1,000 tokens of text, 0.1B: tuned Llama() / ours", "0.1b", "thousand", "thousand_llama", 1.3),
+    "thousand-7b": Row(
+        "1,000 tokens of text, 7B: tuned Llama() / ours", "7b", "thousand", "thousand_llama", 0, rounds=1
+    ),
+    "constrained": replace(ROWS["constrained"], what="answers with a schema / without, 1.1B, own rate", shape="1.1b"),
+    "drafts": ROWS["drafts"],
+    "prefill-0.1b": ROWS["prefill-llama"],
+    "prefill-7b": replace(ROWS["prefill-llama"], what="prompt of 8k, 7B: Llama() as it comes / ours", shape="7b"),
+    "prefill-bare-7b": replace(ROWS["prefill-bare"], what="prompt of 8k, 7B: bare llama_decode / ours", shape="7b"),
+    "cold": ROWS["cold"],
+    "cold-bare": ROWS["cold-bare"],
+    "python": ROWS["python"],
+    "python-7b": ROWS["python-7b"],
+    "worker": ROWS["worker"],
+    "extract-llama-0.1b": replace(ROWS["extract-llama"], ours=_ANY_CACHE, rounds=2),
+    "extract-limit-0.1b": replace(ROWS["extract-limit"], ours=_ANY_CACHE, rounds=2),
+    "extract-llama-7b": Row(
+        f"{JOBS} extractions, 7B: Llama + grammar / ours", "7b", _ANY_CACHE, "extract_llama", 3.0, rounds=1
+    ),
+    "extract-limit-7b": Row(
+        f"{JOBS} extractions, 7B: all tokens at prefill rate / ours", "7b", _ANY_CACHE, "limit", 0.8, rounds=1
+    ),
+}
+
 # -- measurements, each in a process of its own ------------------------------------------------------------------------
 
 
 def planned(path: str, threads: int, *, slots: int, context: int, repack: bool = False) -> Plan:
-    """A plan for the processor."""
+    """A plan for the processor, or for the GPU."""
     header = gguf.read(path)
-    machine = hardware.pretend(hardware.detect(), ram_bytes=64 << 30)
-    wish = Wish(gpu_layers=0, slots=slots, context=context, threads=threads, cells=max(context, slots * 512))
+    seen = devices.look() if GPU else devices.Answer((), None, "")
+    machine = hardware.pretend(hardware.detect(seen.devices, seen.offload), ram_bytes=64 << 30)
+    layers: Any = "all" if GPU else 0
+    wish = Wish(gpu_layers=layers, slots=slots, context=context, threads=threads, cells=max(context, slots * 512))
     return replace(plan.fit(header, machine, wish), repack=repack)
 
 
-def engine(path: str, threads: int, *, slots: int = 1, context: int = 2048, repack: bool = False) -> Any:
-    """Our engine, with answers that do not end and no drafts."""
+def engine(
+    path: str, threads: int, *, slots: int = 1, context: int = 2048, repack: bool = False, parts: bool | None = None
+) -> Any:
+    """Our engine, with answers that do not end and no drafts; its cache as the plan has it, or in `parts`, or in none."""
     from edgellm.engines.llama_cpp import LlamaCpp
 
-    found = LlamaCpp([path], planned(path, threads, slots=slots, context=context, repack=repack))
+    made = planned(path, threads, slots=slots, context=context, repack=repack)
+    found = LlamaCpp([path], made if parts is None else replace(made, kv_unified=not parts))
     found.drafts = 0
     found.vocab.__dict__["ends"] = frozenset()
     measure._warm(found)
@@ -187,7 +238,7 @@ def thousand_worker(path: str, threads: int) -> float:
     """Seconds of 1,000 tokens through the worker's process and its pipe, streamed."""
     import edgellm
 
-    with edgellm.load(path, slots=1, context=2048, threads=threads, gpu_layers=0) as model:
+    with edgellm.load(path, slots=1, context=2048, threads=threads, gpu_layers="all" if GPU else 0) as model:
         model.complete("a", sampling=edgellm.Sampling(max_tokens=4))
         start = time.perf_counter()
         reply = model.complete("Once", sampling=edgellm.Sampling(temperature=0.0, max_tokens=1000))
@@ -214,11 +265,11 @@ def letters() -> list[tuple[str, str]]:
     return [canned.letter(number) for number in range(JOBS)]
 
 
-def extract(path: str, threads: int, *, slots: int = 16, repack: bool = False) -> float:
+def extract(path: str, threads: int, *, slots: int = 16, repack: bool = False, parts: bool | None = None) -> float:
     """Seconds of the extraction jobs through the loop."""
     from edgellm.constraint import Grammar
 
-    found = canned.Insistent(engine(path, threads, slots=slots, context=512, repack=repack))
+    found = canned.Insistent(engine(path, threads, slots=slots, context=512, repack=repack, parts=parts))
     start = time.perf_counter()
     grammar, loop = Grammar.compile(canned.SCHEMA, found.vocab), measure._loop(found)  # type: ignore[arg-type]
     found.requests = canned.requests(found, grammar, JOBS)  # type: ignore[arg-type]
@@ -412,7 +463,7 @@ def cold(path: str, threads: int) -> float:
     """Seconds of a whole script: import, load, and the first token of a chat answer."""
     code = f"""
 import edgellm
-with edgellm.load({path!r}, slots=1, context=512, threads={threads}, gpu_layers=0) as model:
+with edgellm.load({path!r}, slots=1, context=512, threads={threads}, gpu_layers={"all" if GPU else 0!r}) as model:
     next(model.stream([{{"role": "user", "content": "Hi"}}], sampling=edgellm.Sampling(temperature=0.0)))
     print("first", flush=True)
 """
@@ -442,7 +493,7 @@ silent = lib.llama_log_callback(lambda *_: None)
 lib.llama_log_set(silent, None)
 lib.llama_backend_init()
 wanted = lib.llama_model_default_params()
-wanted.use_extra_bufts, wanted.n_gpu_layers = False, 0
+wanted.use_extra_bufts, wanted.n_gpu_layers = False, {-1 if GPU else 0}
 model = lib.llama_model_load_from_file({path!r}.encode(), wanted)
 wanted = lib.llama_context_default_params()
 wanted.n_ctx, wanted.n_threads, wanted.n_threads_batch = 512, {threads}, {threads}
@@ -471,19 +522,23 @@ def _until_first(code: str) -> float:
 def outside(path: str, threads: int) -> float:
     """Share of the loop's time that is not spent inside the library's decode."""
     found = engine(path, threads)
-    inside, decode = [0.0], found._lib.llama_decode
+    inside = [0.0]
 
-    def timed(*arguments: Any) -> int:
-        start = time.perf_counter()
-        status = int(decode(*arguments))
-        inside[0] += time.perf_counter() - start
-        return status
+    def timed(call: Callable[..., Any]) -> Callable[..., Any]:
+        def timing(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            answer = call(*arguments)
+            inside[0] += time.perf_counter() - start
+            return answer
+
+        return timing
 
     loop, request = measure._loop(found), measure._sequence(0, 16, 300)
     loop.add(request)
     loop.step()
-    found._lib.llama_decode = timed
-    start = time.perf_counter()
+    found._lib.llama_decode = timed(found._lib.llama_decode)
+    found._logits = timed(found._logits)  # where a GPU is waited for
+    inside[0], start = 0.0, time.perf_counter()
     while not loop.idle and time.perf_counter() - start < 10:
         loop.step()
     return 1 - inside[0] / (time.perf_counter() - start)
@@ -506,7 +561,11 @@ CHILDREN: dict[str, Callable[[str, int], float]] = {
     "thousand_bare_repacked": partial(thousand_bare, repack=True),
     "thousand_llama_default": partial(thousand_llama, tuned=False),
     "extract_repacked": partial(extract, repack=True),
+    "extract_parts": partial(extract, parts=True),
     "extract_wide": partial(extract, slots=32),
+    "extract_wide_parts": partial(extract, slots=32, parts=True),
+    "extract_widest": partial(extract, slots=64),
+    "extract_widest_parts": partial(extract, slots=64, parts=True),
     "extract_xllamacpp_parts": partial(extract_xllamacpp, unified=False),
     "extract_xllamacpp_plain": partial(extract_xllamacpp, repack=False),
     "extract_xllamacpp_plain_parts": partial(extract_xllamacpp, unified=False, repack=False),
@@ -579,11 +638,11 @@ def versions() -> str:
         **{name: name for name in ("xllamacpp", "ctransformers", "llguidance", "numpy")},
     }
     found = [f"{name} {metadata.version(name)}" for name, module in names.items() if importlib.util.find_spec(module)]
+    seen = devices.ask() if os.environ.get("COMPARE_GPU") == "1" else devices.Answer((), None, "")
     machine = hardware.detect()
     cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
-    return (
-        f"{date.today()}, {cpu}, {machine.physical_cores} cores, Python {platform.python_version()}, {', '.join(found)}"
-    )
+    things = [*(one.description for one in seen.devices), cpu, f"{machine.physical_cores} cores"]
+    return ", ".join([str(date.today()), *things, f"Python {platform.python_version()}", *found])
 
 
 def _cpuinfo() -> list[str]:
@@ -605,16 +664,19 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=hardware.detect().performance_cores)
     options.add_argument("--model", type=Path, help="a GGUF file instead of the rows' own shapes")
     options.add_argument("--markdown", type=Path, help="write the table there, too")
+    options.add_argument("--gpu", action="store_true", help="everything on the GPU")
     options.add_argument("--list", action="store_true")
     chosen = options.parse_args()
-    if chosen.list or set(chosen.rows) - set(ROWS):
-        sys.exit("\n".join(f"{name:<22} {row.what}" for name, row in ROWS.items()))
+    table = GPU_ROWS if chosen.gpu else ROWS
+    os.environ["COMPARE_GPU"] = str(int(chosen.gpu))
+    if chosen.list or set(chosen.rows) - set(table):
+        sys.exit("\n".join(f"{name:<22} {row.what}" for name, row in table.items()))
     head = f"{versions()}, {chosen.threads} threads, medians of {chosen.rounds} rounds"
     known = Rounds(chosen.threads)
     lines = ["| | ours | peer | ratio | asked |", "|---|---|---|---|---|"]
     print(head)
-    for name in chosen.rows or ROWS:
-        row = ROWS[name]
+    for name in chosen.rows or table:
+        row = table[name]
         if row.needs and not importlib.util.find_spec(row.needs):
             print(f"{row.what}: {row.needs} is not installed")
             continue

@@ -19,4 +19,6 @@ def llama(path: str, **options: Any) -> Any:
             return params
 
         llama_cpp.llama_cpp.llama_model_default_params = llama_cpp.llama_model_default_params = plain
+    if os.environ.get("COMPARE_GPU") == "1":
+        options.setdefault("n_gpu_layers", -1)
     return llama_cpp.Llama(path, verbose=False, **options)

@@ -3,9 +3,10 @@
     python benchmarks/planning.py exact     planned bytes against what llama.cpp's allocator sees, on virtual GPUs
     python benchmarks/planning.py fill      300 random cards and wishes: overfilled? how much stays unused?
     python benchmarks/planning.py rivals    layers placed on cards of 2 to 24 GiB, beside the rules of other programs
+    python benchmarks/planning.py real      planned bytes against what llama.cpp allocates on this machine's own GPUs
 
-No GPU is needed: virtual ones are registered in llama.cpp, and models are headers with holes for weights. Every figure
-about planning in RESULTS.md is printed here.
+But for the last, no GPU is needed: virtual ones are registered in llama.cpp, and models are headers with holes for weights. Every
+figure about planning in RESULTS.md is printed here.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "tests")]
 
@@ -27,7 +29,7 @@ import virtual_gpu
 from virtual_gpu import Case
 
 from edgellm import gguf, plan, sizes
-from edgellm.engines import dry_run
+from edgellm.engines import devices, dry_run, parameters
 from edgellm.engines.virtual import Card
 from edgellm.gguf import Header
 from edgellm.hardware import Device, Machine
@@ -69,13 +71,14 @@ def exact() -> int:
     return int(max(off) > 0 or extra[0] < 0)
 
 
-def _grid(folder: Path, name: str) -> Iterator[tuple[Path, Plan]]:
+def _grid(folder: Path, name: str, most: int = 2) -> Iterator[tuple[Path, Plan]]:
     path = shapes.write(folder, name, running=True)
     header = gguf.read(str(path))
+    here = [TIB] * most
     for layers in (1, 3, "all"):
         for kind in ("f16", "q8_0"):
             for context, slots in ((512, 1), (2048, 4)):
-                for rooms in ([TIB], [TIB, TIB]):
+                for rooms in (here[: count + 1] for count in range(most)):
                     wish = Wish(
                         gpu_layers=layers,  # type: ignore[arg-type]
                         kv_type=kind,  # type: ignore[arg-type]
@@ -120,6 +123,63 @@ def _estimate_error(made: Plan, answer: dict) -> tuple[int, float]:  # type: ign
         worst = max(worst, abs(one.weights_bytes - seen["weights"]), abs(one.kv_bytes - seen["kv"]))
         compute += [one.compute_bytes / seen["compute"] - 1] if seen["compute"] else []
     return worst, min(compute, default=0.0)
+
+
+# -- real --------------------------------------------------------------------------------------------------------------
+
+
+def real() -> int:
+    """Load small models of every architecture on the first GPU that is here, and compare every byte with the dry run."""
+    found = devices.look().devices
+    if not found:
+        sys.exit("There is no GPU here that the installed llama.cpp can use.")
+    card, lib, off, failed = found[0], devices.low_level(), list[int](), list[str]()
+    silent = lib.llama_log_callback(lambda *_: None)
+    lib.llama_log_set(silent, None)
+    with tempfile.TemporaryDirectory() as folder:
+        grid = [(path, made) for name in shapes.MODELS for path, made in _grid(Path(folder), name, most=1)]
+        for path, made in grid:
+            told, seen = (_loaded(lib, str(path), made, dry=dry) for dry in (True, False))
+            if isinstance(told, str) or isinstance(seen, str):
+                failed.append(f"{path.stem}: {told if isinstance(told, str) else seen}")
+                continue
+            off.append(max((abs(a - b) for a, b in zip(_on(card, told), _on(card, seen), strict=True)), default=0))
+    for words in failed:
+        print(words)
+    print(
+        f"{len(grid)} cases on {card.description}: {len(shapes.MODELS)} architectures x layers x cache type x context x slots,"
+    )
+    print(f"loaded and run for real; not possible: {len(failed)}")
+    print(f"largest difference between dry run and allocation: {max(off)} bytes per kind")
+    return max(off) + len(failed)
+
+
+def _on(card: Device, rows: list[dry_run.Bytes]) -> list[int]:
+    mine = [row for row in rows if row.buffer == card.name]
+    return [sum(getattr(row, kind) for row in mine) for kind in ("weights_bytes", "kv_bytes", "compute_bytes")]
+
+
+def _loaded(lib: Any, path: str, made: Plan, *, dry: bool) -> list[dry_run.Bytes] | str:
+    """Load a model, let it read a prompt and say a token, and return what llama.cpp then holds; dry, what it would hold."""
+    keep: list[Any] = []
+    if dry:
+        model = dry_run.dry_model(lib, path, asdict(made), keep)
+    else:
+        model = lib.llama_model_load_from_file(path.encode(), parameters.model_parameters(lib, asdict(made), keep))
+    if not model:
+        return "the model could not be loaded"
+    context = lib.llama_init_from_model(model, parameters.context_parameters(lib, asdict(made)))
+    if not context:
+        lib.llama_model_free(model)
+        return "no context could be made"
+    tokens, status = (lib.llama_token * 12)(*range(3, 15)), 0
+    for count in (12, 1) if not dry else ():
+        status = status or lib.llama_decode(context, lib.llama_batch_get_one(tokens, count))
+        lib.llama_synchronize(context)
+    rows = dry_run.breakdown(lib, context)
+    lib.llama_free(context)
+    lib.llama_model_free(model)
+    return rows if not status else f"it could not be run (code {status})"
 
 
 # -- fill --------------------------------------------------------------------------------------------------------------
@@ -260,7 +320,7 @@ def _taken(costs: list[int], room: int) -> int:
     return count
 
 
-COMMANDS: dict[str, Callable[[], int]] = {"exact": exact, "fill": fill, "rivals": rivals}
+COMMANDS: dict[str, Callable[[], int]] = {"exact": exact, "fill": fill, "rivals": rivals, "real": real}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [] or sys.argv[1] not in COMMANDS:

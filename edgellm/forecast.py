@@ -23,6 +23,7 @@ from edgellm.plan import Plan, Wish, fit
 from edgellm.source import Source
 from edgellm.speed import Reading, reading
 
+_ROOMY = 0.7  # of what a GPU has free; the estimates were never too low for any architecture that was tried
 _CONTEXTS = (4096, 8192, 32768, 131072)
 
 
@@ -112,6 +113,14 @@ def _device(plan: Plan, layers: int, tensor: str) -> str | None:
     place = number - (layers + 1 - plan.gpu_layers)
     ends = accumulate(plan.tensor_split or (plan.gpu_layers,))
     return next((device.device for device, end in zip(plan.devices, ends, strict=False) if 0 <= place < end), None)
+
+
+def roomy(plan: Plan, header: gguf.Header) -> bool:
+    """Whether a whole model goes on GPUs with so much to spare that an estimate is good enough: asking takes a second."""
+    whole = plan.gpu_layers > header.layers and not plan.tensor_overrides
+    return whole and all(
+        one.used_bytes <= _ROOMY * (one.free_bytes - one.margin_bytes) for one in plan.devices if one.used_bytes
+    )
 
 
 @dataclass(frozen=True, slots=True)

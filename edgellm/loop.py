@@ -21,6 +21,7 @@ from edgellm.slots import WORTH_WAITING, Slots, overlap
 # Prompts are read in chunks of about this time, shorter while somebody waits for the next word: and llama.cpp looks for a
 # stop between the nodes of its graph only, of which the largest takes about a fiftieth of a step.
 _CHUNK_S, _BESIDE_S, _BELOW_S = 4.0, 1.0, 0.25  # alone, beside answers, beside answers of a higher priority
+_UNBROKEN_S = 0.15  # where a step that has begun cannot be broken off
 _FIRST_CHUNK, _LEAST_CHUNK, _LEAST_BELOW = 64, 64, 16  # tokens; below 64 the products of matrices lose their speed
 _GRAIN = 128  # with `deterministic`: prompts are read, and kept, in pieces of exactly this size
 _DRAFTERS = 4  # more sequences at once use the machine well without drafts
@@ -200,11 +201,11 @@ class Loop:
             return self._grain
         if not self._token_s:
             return _FIRST_CHUNK
-        if answering is None:
-            return max(_LEAST_CHUNK, int(_CHUNK_S / self._token_s))
-        if answering > priority:
-            return max(_LEAST_BELOW, int(_BELOW_S / self._token_s))
-        return max(_LEAST_CHUNK, int(_BESIDE_S / self._token_s))
+        seconds = _CHUNK_S if answering is None else _BELOW_S if answering > priority else _BESIDE_S
+        if not self._engine.breaks_off:
+            seconds = min(seconds, _UNBROKEN_S)
+        least = _LEAST_BELOW if answering is not None and answering > priority else _LEAST_CHUNK
+        return max(least, int(seconds / self._token_s))
 
     def _draft(self, moves: list[_Move]) -> None:
         """Add to each answer what may follow it, as far as checking that pays; only while few answer and nobody reads."""

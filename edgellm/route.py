@@ -51,8 +51,11 @@ def opened(
             paths = found.fetch(progress=progress)
             header = gguf.read(paths[0])
         planned = loras.weighed(header, weights)
+        roomy = forecast.roomy(plan, planned)
         if runner == "llama_cpp":
-            plan, tuned = forecast.settled(plan, planned, here, wish, paths[0], base=header), tune.known(header)
+            tuned = tune.known(header)
+            if not roomy:
+                plan = forecast.settled(plan, planned, here, wish, paths[0], base=header)
         plan = tune.applied(plan, tuned, wish, here)
         opening = Opening(
             engine=runner,
@@ -60,7 +63,8 @@ def opened(
             plan=forecast.noted(plan, chosen),
             metadata=_small(header.metadata, without="tokenizer.chat_template" if template else ""),
             template_hint=template or (found.entry.template if found.entry else None),
-            margin_keys={device.name: margins.key(device) for device in here.devices},
+            # What a driver takes beside an estimate is not known: only beside what llama.cpp itself has counted.
+            margin_keys={} if roomy else {device.name: margins.key(device) for device in here.devices},
             adapters=chosen,
             deterministic=deterministic,
             costs=tune.costs(tuned, wish, plan),

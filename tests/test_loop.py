@@ -112,6 +112,16 @@ def test_a_long_prompt_is_fed_in_chunks_beside_running_answers() -> None:
     assert any({len(feed.tokens) for feed in feeds} == {1, 63} for feeds in mixed)
 
 
+@pytest.mark.parametrize(("breaks_off", "most"), [(True, 512), (False, 150)], ids=["a processor", "a GPU"])
+def test_where_a_step_cannot_be_broken_off_prompts_are_read_in_short_ones(breaks_off: bool, most: int) -> None:
+    engine = Watched(context=8192, batch=512)
+    engine.breaks_off = breaks_off
+    loop = Loop(engine, pace=Pace({1: 0.001, 16: 0.016}))  # a millisecond a token
+    loop.add(sequence(0, "<a>" + "x" * 2000))
+    loop.step()
+    assert len(engine.fed[0][0].tokens) == most
+
+
 def test_counts_and_times_are_told() -> None:
     [reply] = run(Watched(), [sequence(0, "<a>")]).values()
     assert (reply.prompt_tokens, reply.finish) == (3, "stop")

@@ -24,7 +24,7 @@ import shapes
 import virtual_gpu
 from virtual_gpu import Case
 
-from edgellm import gguf, hardware, plan
+from edgellm import forecast, gguf, hardware, plan
 from edgellm.engines import dry_run
 from edgellm.engines.virtual import Card
 from edgellm.errors import DoesNotFit, EngineCrashed, EngineFailed
@@ -268,6 +268,15 @@ def test_a_settled_plan_has_llama_cpps_own_numbers_and_uses_the_room(folder: Pat
     assert planned(made) == [row[2:] for row in weigh(made)]
     assert made.devices[0].used_bytes <= room
     assert made.devices[0].weights_bytes >= estimated.devices[0].weights_bytes
+
+
+def test_only_a_plan_that_leaves_a_gpu_little_room_has_to_be_weighed(folder: Path) -> None:
+    _, header = model(folder, "qwen3-4b")
+    whole = plan.fit(header, machine([1 << 40]), wish()).devices[0].used_bytes
+    rooms = {whole * 2: True, whole * 11 // 10: False, whole // 2: False}
+    for room, roomy in rooms.items():
+        assert forecast.roomy(plan.fit(header, machine([room]), wish()), header) == roomy
+    assert not forecast.roomy(plan.fit(header, machine([]), wish()), header)
 
 
 def test_a_settled_plan_leaves_no_room_for_an_expert_that_stays_in_ram(folder: Path) -> None:

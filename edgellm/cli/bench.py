@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgellm.cli.forecasts import GB, GIB
+from edgellm.speed import REACHED, Reading
 
 if TYPE_CHECKING:
     from edgellm.bench.measure import Figure
     from edgellm.gguf import Header
+    from edgellm.hardware import Machine
     from edgellm.plan import Plan
     from edgellm.source import Source
 
@@ -23,17 +25,38 @@ _BAR = 40  # characters of the longest bar
 class _Limits:
     """What no program can be faster than on this machine, with this model."""
 
-    token_bytes: int  # read from RAM for a step
+    reading: Reading  # of a step
     ram_bytes_s: int
+    gpu_bytes_s: int  # 0: no GPU, or unknown
+    gpu_flops: float  # 0 unless everything is on GPUs
     parameters: int  # that a token goes through
 
-    def decode(self, width: int) -> float:
-        """Tokens a second of `width` answers, if a step did nothing but read the weights once."""
-        return width * self.ram_bytes_s / self.token_bytes if self.token_bytes else 0.0
+    @property
+    def decode(self) -> float:
+        """Tokens a second of one answer, if a step did nothing but read the weights once; 0 where that is unknown."""
+        return (self.reading.tokens_per_s(self.ram_bytes_s, self.gpu_bytes_s) or 0.0) / REACHED
 
-    def prefill(self, flops: float) -> float:
-        """Tokens a second if all arithmetic ran like numpy's matrix product in 32 bits: two operations a parameter."""
-        return flops / (2 * self.parameters)
+    @property
+    def memory(self) -> str:
+        """What is read, and how fast."""
+        parts = [
+            f"{name} at {speed / GB:,.0f} GB/s"
+            for name, size, speed in (
+                ("GPU", self.reading.gpu_bytes, self.gpu_bytes_s),
+                ("RAM", self.reading.ram_bytes, self.ram_bytes_s),
+            )
+            if size
+        ]
+        return ", ".join(parts)
+
+    def prefill(self, flops: float) -> tuple[float, str]:
+        """Tokens a second if all arithmetic ran like a matrix product, two operations a parameter, and like which one.
+
+        On the processor like numpy's in 32 bits; on a GPU like llama.cpp's own in 16 bits.
+        """
+        if self.gpu_flops:
+            return self.gpu_flops / (2 * self.parameters), "GPU's 16-bit product"
+        return flops / (2 * self.parameters), "32-bit matrix product"
 
 
 @click.command()
@@ -80,7 +103,7 @@ def bench(
         wish = Wish(gpu_layers=layers(gpu_layers), context=context, slots=max(wanted), threads=threads, cells=cells)
         plan = fit(header, machine, wish)
         click.echo(f"Measuring {found.name} with {plan.threads} threads; half a minute or more.", err=True)
-        limits = _limits(header, plan)
+        limits = _limits(header, plan, machine)
         figures = []
         for figure in measure.run(paths, plan, widths=wanted):
             figures.append(figure)
@@ -133,14 +156,18 @@ def _source(model: str | None, synthetic: str | None) -> tuple[Source, Any]:
     return find(str(files.write(path, shape))), path
 
 
-def _limits(header: Header, plan: Plan) -> _Limits:
-    from edgellm import bandwidth
-    from edgellm.speed import reading
+def _limits(header: Header, plan: Plan, machine: Machine) -> _Limits:
+    from edgellm.cli import forecasts
+    from edgellm.engines import rates
 
-    reads = reading(header, plan)
+    found = forecasts.speed(header, plan, machine)
+    used = [one.device for one in plan.devices if one.used_bytes]
+    whole = plan.gpu_layers > header.layers and not plan.tensor_overrides
+    products = [rates.ask(name) for name in used] if whole else []
+    flops = min((one.flops for one in products if one), default=0.0)
     share = header.experts_used / header.experts if header.experts else 1.0
     body = sum(tensor.elements * (share if "_exps" in tensor.name else 1.0) for tensor in header.tensors)
-    return _Limits(reads.ram_bytes, bandwidth.read_bytes_s(plan.threads), int(body))
+    return _Limits(found.reading, found.ram_bytes_s, found.gpu_bytes_s, flops, int(body))
 
 
 def _report(limits: _Limits, figures: list[Figure]) -> None:
@@ -153,8 +180,7 @@ def _report(limits: _Limits, figures: list[Figure]) -> None:
         _row(
             f"read a prompt of {first['prefill'].at}",
             first["prefill"].value,
-            limits.prefill(flops),
-            "32-bit matrix product",
+            *limits.prefill(flops),
         )
     ]
     for figure in figures:
@@ -162,12 +188,8 @@ def _report(limits: _Limits, figures: list[Figure]) -> None:
             bound = known["bare decode", figure.at]
             rows.append(_row(f"answer, {figure.at} at once", figure.value, bound, "bare llama_decode"))
     alone = next(figure for figure in figures if figure.what == "decode")
-    if limits.token_bytes:
-        rows.append(
-            _row(
-                "of one answer", alone.value / alone.at, limits.decode(1), f"RAM at {limits.ram_bytes_s / GB:.0f} GB/s"
-            )
-        )
+    if limits.decode:
+        rows.append(_row("of one answer", alone.value / alone.at, limits.decode, limits.memory))
     table(("", "tokens/s", "limit", "reached", "the limit is"), rows)
     _plot([figure for figure in figures if figure.what == "decode"])
     computed, documents = first["extraction computed"].value, first["extraction"]
@@ -199,7 +221,10 @@ def _print_json(found: Source, plan: Plan, limits: _Limits, figures: list[Figure
         "threads": plan.threads,
         "gpu_layers": plan.gpu_layers,
         "ram_bytes_s": limits.ram_bytes_s,
-        "ram_bytes_per_token": limits.token_bytes,
+        "ram_bytes_per_token": limits.reading.ram_bytes,
+        "gpu_bytes_s": limits.gpu_bytes_s,
+        "gpu_bytes_per_token": limits.reading.gpu_bytes,
+        "gpu_flops": limits.gpu_flops,
         "figures": [asdict(figure) for figure in figures],
     }
     click.echo(json.dumps(answer, ensure_ascii=False, indent=2))

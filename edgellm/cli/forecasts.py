@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgellm import bandwidth, forecast
+from edgellm.engines import rates
 from edgellm.errors import EdgeError
 from edgellm.speed import Reading, reading
 
@@ -61,13 +62,24 @@ class Speed:
         }
 
 
-def speed(header: Header, plan: Plan, machine: Machine) -> Speed:
-    """Measure this machine's RAM (a fifth of a second), and count what a token reads. The slowest GPU in use counts."""
+def speed(header: Header, plan: Plan, machine: Machine, *, imagined: bool = False) -> Speed:
+    """Measure this machine's RAM (a fifth of a second), and count what a token reads. The slowest GPU in use counts.
+
+    A GPU whose vendor does not tell its speed is measured, too, unless it is only `imagined`.
+    """
     names = {one.device for one in plan.devices if one.used_bytes}
-    speeds = [one.bandwidth_bytes_s for one in machine.devices if one.name in names]
-    return Speed(
-        reading(header, plan), bandwidth.read_bytes_s(max(1, machine.performance_cores)), min(speeds, default=0)
-    )
+    speeds = [
+        one.bandwidth_bytes_s or (0 if imagined else _measured(one.name))
+        for one in machine.devices
+        if one.name in names
+    ]
+    ram_bytes_s = bandwidth.read_bytes_s(plan.threads)
+    return Speed(reading(header, plan), ram_bytes_s, min(speeds, default=0))
+
+
+def _measured(device: str) -> int:
+    found = rates.ask(device)
+    return int(found.bytes_s) if found else 0
 
 
 def comparison(

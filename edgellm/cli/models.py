@@ -159,7 +159,7 @@ def plan(
         if compares:  # what would fit instead is the cure
             table(*forecasts.comparison(found, header, machine, wish, offline=offline))
         raise
-    speed = forecasts.speed(header, decided, machine)
+    speed = forecasts.speed(header, decided, machine, imagined=bool(vram))
     if as_json:
         _print_json({"model": found.name, **dataclasses.asdict(decided), "expected": speed.as_dict()})
         return

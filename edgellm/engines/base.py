@@ -90,6 +90,10 @@ class Engine(Protocol):
         """Whether a step is one pass over the weights only where every slot gets as many tokens."""
 
     @property
+    def breaks_off(self) -> bool:
+        """Whether `stop` ends a `decode` that is under way; a GPU computes what it was given to its end."""
+
+    @property
     def likeness(self) -> str:
         """What a saved state depends on, as a key: equal for two engines that may restore each other's states."""
 
@@ -125,7 +129,7 @@ class Engine(Protocol):
         """
 
     def stop(self) -> None:
-        """Abort a running `decode` from another thread, within 0.2 s."""
+        """Abort a running `decode` from another thread, within 0.2 s; or the next one, where it cannot break off."""
 
     def close(self) -> None:
         """Free everything; may be called twice."""

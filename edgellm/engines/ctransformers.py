@@ -120,6 +120,7 @@ class Ctransformers:
         self.batch = plan.batch
         self.likeness = "ctransformers"
         self.even = False
+        self.breaks_off = True
         self.drafts = 0  # every row of logits would be a call of its own: nothing to gain
         self._threads = max(1, plan.threads)
         self._held = 0

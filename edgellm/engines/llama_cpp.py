@@ -164,6 +164,10 @@ class LlamaCpp:
         self.slots, self.batch = plan.slots, plan.batch
         self.cells = int(lib.llama_n_ctx(self._context))
         self.even = plan.slots > 1 and not plan.kv_unified
+        layers = int(lib.llama_model_n_layer(self._model))
+        self.breaks_off = plan.gpu_layers <= layers or bool(
+            plan.tensor_overrides
+        )  # between what the processor computes
         self.context = min(plan.context, self.cells // self.slots if self.even else self.cells)
         self._held = [0] * self.slots
         self._logits = _plain(lib, "llama_get_logits_ith", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
@@ -190,6 +194,8 @@ class LlamaCpp:
             )
         for feed in feeds:
             self._held[feed.slot] += len(feed.tokens)
+        if not wanted:  # GPUs compute on: who asks for no logits must not take the step to be over, and time it so
+            self._lib.llama_synchronize(self._context)
         return [self._rows(first, rows) for first, rows in wanted]
 
     def keep(self, slot: int, length: int) -> int:

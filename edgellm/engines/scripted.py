@@ -79,6 +79,7 @@ class Scripted:
         self.vocab, self.likeness = ByteVocab(), "scripted"
         self.context, self.slots, self.cells, self.batch = context, slots, context * slots, 512
         self.even = False
+        self.breaks_off = True
         self.drafts = 0  # what it says is counted in steps, and no step is taken back
         self._script = script or Script()
         self._held: list[list[int]] = [[] for _ in range(slots)]
