@@ -41,12 +41,12 @@ from peer import llama
 
 from edgellm import gguf, hardware, plan
 from edgellm.bench import canned, measure, synthetic
+from edgellm.decision import DRAFTS
 from edgellm.engines import devices
 from edgellm.engines.base import Feed
 from edgellm.lookup import Pace
 from edgellm.plan import Plan, Wish
 from edgellm.prompt import Prompt
-from edgellm.sizes import DRAFTS
 
 JOBS = 64
 GPU = os.environ.get("COMPARE_GPU") == "1"  # set by --gpu, for the processes that measure

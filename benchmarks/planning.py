@@ -134,8 +134,7 @@ def real() -> int:
     if not found:
         sys.exit("There is no GPU here that the installed llama.cpp can use.")
     card, lib, off, failed = found[0], devices.low_level(), list[int](), list[str]()
-    silent = lib.llama_log_callback(lambda *_: None)
-    lib.llama_log_set(silent, None)
+    devices.hush(lib)
     with tempfile.TemporaryDirectory() as folder:
         grid = [(path, made) for name in shapes.MODELS for path, made in _grid(Path(folder), name, most=1)]
         for path, made in grid:

@@ -26,8 +26,6 @@ from edgellm.errors import (
     TruncatedOutput,
     UsageError,
 )
-from edgellm.prompt import Message, Prompt, Reply
-from edgellm.sampling import Sampling
 
 if TYPE_CHECKING:
     from edgellm.drive import Outcome, Stream
@@ -35,6 +33,8 @@ if TYPE_CHECKING:
     from edgellm.mapper import Mapper
     from edgellm.model import Model
     from edgellm.plan import Plan
+    from edgellm.prompt import Message, Prompt, Reply
+    from edgellm.sampling import Sampling
     from edgellm.tasks.evidence import Extracted
     from edgellm.tasks.summarize import Summary
     from edgellm.tasks.translate import Translation
@@ -42,9 +42,13 @@ if TYPE_CHECKING:
 _ROOMS = {
     "Extracted": "tasks.evidence",
     "Mapper": "mapper",
+    "Message": "prompt",
     "Model": "model",
     "Outcome": "drive",
-    "Plan": "plan",
+    "Plan": "decision",
+    "Prompt": "prompt",
+    "Reply": "prompt",
+    "Sampling": "sampling",
     "Stream": "drive",
     "Summary": "tasks.summarize",
     "Translation": "tasks.translate",

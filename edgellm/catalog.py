@@ -6,16 +6,13 @@ type after `-m`. Knows nothing of the network, of what is installed, or of what 
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote
 
 from edgellm.errors import ModelUnknown, UsageError
 
@@ -100,7 +97,7 @@ def find(name: str) -> Entry:
     wanted = name.strip().casefold()
     if wanted in known:
         return known[wanted]
-    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
+    near = _near(wanted, known)
     hint = f" Did you mean {_either(known[match].name for match in near)}?" if near else ""
     raise ModelUnknown(f"no model {name!r}.{hint} `edgellm models` lists all {len(known)}.")
 
@@ -114,7 +111,7 @@ def reference(text: str) -> Reference:
     text = text.strip()
     if not text or "\0" in text:
         raise ModelUnknown("a model is a catalogue name, user/repo[:QUANT][@revision], or a path to a .gguf file.")
-    if text.casefold() in {entry.name.casefold() for entry in entries()}:
+    if not {"/", "\\"} & set(text) and text.casefold() in {entry.name.casefold() for entry in entries()}:
         return Reference(kind="catalogue", entry=find(text))
     if page := _HUB_PAGE.fullmatch(text):
         return _on_hub(text, page)
@@ -153,7 +150,7 @@ def _suggest(folder: Path, name: str) -> str:
         present = sorted(path.name for path in folder.iterdir() if path.suffix.lower() == ".gguf")
     except OSError:
         return ""
-    if near := difflib.get_close_matches(name, present, n=3, cutoff=0.5):
+    if near := _near(name, present):
         return f" Did you mean {_either(near)}?"
     if not present:
         return " That folder has no .gguf files."
@@ -169,6 +166,8 @@ def _on_hub(text: str, match: re.Match[str] | None) -> Reference:
             f"{text!r} names no model: on the hub they are user/repo[:QUANT][@revision] or "
             f"hf://user/repo[@revision]/file.gguf. A path to a file starts with ./ or ends in .gguf."
         )
+    from urllib.parse import unquote
+
     return Reference(
         kind="hub",
         repo=repo,
@@ -176,6 +175,12 @@ def _on_hub(text: str, match: re.Match[str] | None) -> Reference:
         revision=unquote(parts["revision"]) if parts["revision"] else None,
         file=unquote(file) if file else None,
     )
+
+
+def _near(word: str, known: Iterable[str], cutoff: float = 0.5) -> list[str]:
+    import difflib
+
+    return difflib.get_close_matches(word, list(known), n=3, cutoff=cutoff)
 
 
 def _either(names: Iterable[str]) -> str:
@@ -214,6 +219,8 @@ def _read(source: Path, folder: Path) -> dict[str, Entry]:
 @lru_cache(maxsize=4)  # names are completed while somebody types, and parsing takes 8 ms
 def _parsed(source: Path, folder: Path, version: tuple[int, int]) -> dict[str, Entry]:  # noqa: ARG001
     try:
+        import tomllib
+
         tables = tomllib.loads(source.read_text(encoding="utf-8"))
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
         raise UsageError(f"{source}: not a TOML file ({error}).") from error
@@ -334,7 +341,7 @@ def _check(
 ) -> None:
     for key, value in table.items():
         if key not in keys:
-            near = difflib.get_close_matches(key, keys, n=1)
+            near = _near(key, keys, cutoff=0.6)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(keys)}"
             raise _wrong(source, name, f"unknown key; {hint}".rstrip("."), prefix + key)
         if problem := keys[key](value):

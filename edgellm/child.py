@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any
 
-from edgellm import wire
+from edgellm import engines, wire
 from edgellm.engines.devices import look
 from edgellm.errors import EdgeError, to_wire
 from edgellm.prompt import Event
@@ -51,19 +51,26 @@ def _live(out: IO[bytes]) -> None:
     if looked:
         _write(out, {"seen": wire.seen(look())})
 
-    from edgellm.service import Service  # half of this process's code is read while the parent plans
-
+    # Most of this process's code is read while the parent plans, and while C reads the weights.
+    threading.Thread(target=_read_code, daemon=True).start()
     if looked:
         message = inbox.get()
-    # Templates need Jinja, 20 ms of reading code: while C reads the weights.
-    threading.Thread(target=importlib.import_module, args=("edgellm.sandbox",), daemon=True).start()
+    opening = wire.opening(message["open"])
+    begun = engines.begin(opening.engine, opening.paths, opening.plan, opening.adapter_paths)
+    from edgellm.service import Service
+
     try:
-        service.append(Service(wire.opening(message["open"])))
+        service.append(Service(opening, begun))
     except EdgeError as error:
         _write(out, {"failed": to_wire(error)})
         os._exit(1)
     _write(out, {"ready": True})
     _serve(service[0], inbox, out, Watch())
+
+
+def _read_code() -> None:
+    importlib.import_module("edgellm.service")
+    importlib.import_module("edgellm.sandbox")  # which templates need
 
 
 def _serve(service: Service, inbox: queue.SimpleQueue[dict[str, Any]], out: IO[bytes], watch: Watch) -> None:

@@ -16,10 +16,11 @@ from pathlib import Path
 from edgellm import gguf, hub
 from edgellm.adapter import Choice as Adapter
 from edgellm.adapter import weighed
+from edgellm.decision import Plan, Wish
 from edgellm.engines import dry_run
 from edgellm.errors import DoesNotFit, EngineFailed
-from edgellm.hardware import Device, Machine
-from edgellm.plan import Plan, Wish, fit
+from edgellm.machine import Device, Machine
+from edgellm.plan import fit
 from edgellm.source import Source
 from edgellm.speed import Reading, reading
 

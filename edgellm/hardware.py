@@ -13,52 +13,18 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from edgellm.machine import Device, Machine
+
+__all__ = ["Device", "Machine", "detect", "findings", "pretend"]
 
 MIB = 1 << 20
 _UNLIMITED_BYTES = 1 << 60  # cgroup v1 says "no limit" with a number near 2^63
 _TOOL_TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """One GPU: how much of it is free, and how its backend lays tensors out."""
-
-    name: str  # as llama.cpp calls it ("CUDA0"), or the vendor's index where llama.cpp was not asked
-    description: str
-    kind: Literal["gpu", "integrated"]
-    total_bytes: int
-    free_bytes: int
-    backend: (
-        str  # "CUDA", "ROCm", "Vulkan", "Metal", "SYCL"; "NVML", "nvidia-smi", "amdgpu" where llama.cpp was not asked
-    )
-    alignment_bytes: int = 128
-    row_padding: bool = False  # CUDA and ROCm pad quantised rows to 512 elements: ggml-cuda.cu, get_alloc_size
-    id: str = ""  # PCI address such as "0000:c1:00.0"; "" where unknown
-    headless: bool = False  # known to drive no screen
-    bandwidth_bytes_s: int = 0  # of its memory; 0 where unknown
-    driver: str = ""  # version; "" where unknown
-    margin_bytes: int | None = None  # to keep free, as measured in earlier loads; None: never measured
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What there is to plan with."""
-
-    devices: tuple[Device, ...]
-    ram_bytes: int
-    ram_free_bytes: int  # what a new process may take without swapping or being killed
-    physical_cores: int
-    logical_cores: int
-    performance_cores: int  # physical cores worth a thread each, of those this process may use
-    system: str  # "Linux", "Darwin", "Windows"
-    machine: str  # "x86_64", "arm64"
-    offload: bool  # the installed llama.cpp build can use these GPUs
-    notes: tuple[str, ...] = ()
-    gpu_build: bool = False  # it was built for GPUs, whether or not it found one
 
 
 def detect(ggml_devices: Sequence[Device] | None = None, offload: bool | None = None) -> Machine:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import os
 
     from edgellm.adapter import Given
+    from edgellm.here import Here
     from edgellm.model import Model
     from edgellm.source import Progress, Source
 
@@ -44,14 +45,22 @@ def load(
     """
     process = None if in_process else spawn.start()
 
-    from edgellm import route
-    from edgellm.here import Here
-    from edgellm.plan import Wish
     from edgellm.worker import Worker
+
+    worker: Worker | Here
+    if process:
+        worker = Worker(process)
+    else:
+        from edgellm.here import Here
+
+        worker = Here()
+
+    from edgellm import route
+    from edgellm.decision import Wish
 
     return route.opened(
         model,
-        Worker(process) if process else Here(),
+        worker,
         wish=Wish(gpu_layers=gpu_layers, context=context, slots=1 if deterministic else slots, threads=threads),
         engine=engine,
         template=template,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgellm import outputs
-from edgellm.hardware import Device, Machine
+from edgellm.machine import Device, Machine
 
 if TYPE_CHECKING:
     from edgellm.plan import DevicePlan

@@ -5,7 +5,6 @@ Knows which task is which conversation, and who drives it; no tokens, no C, no t
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import os
@@ -13,24 +12,25 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
 
-from edgellm import adapter as loras
-from edgellm import gguf, source
+from edgellm.decision import Plan
 from edgellm.drive import Drive, Stream, dressed, worn
 from edgellm.errors import EmptyText, UsageError
-from edgellm.here import Here
 from edgellm.opening import Opening
-from edgellm.plan import Plan
 from edgellm.prompt import Message, Overflow, Prompt, Reply, Task, guarded
-from edgellm.rows import Answers, Job, TaskName, answers
-from edgellm.sampling import Sampling
-from edgellm.tasks import extract as extraction
-from edgellm.tasks import summarize as summaries
-from edgellm.tasks import translate as translation
-from edgellm.tasks.evidence import finished
-from edgellm.tasks.shape import Shape
+from edgellm.sampling import ONE_ANSWER, ONE_LONG_ANSWER, Sampling
 from edgellm.worker import Worker
+
+if TYPE_CHECKING:  # rooms of which a program needs one or two: they are opened where one is used
+    from edgellm import gguf, source
+    from edgellm.adapter import Choice
+    from edgellm.here import Here
+    from edgellm.rows import Answers, TaskName
+    from edgellm.tasks import extract as extraction
+    from edgellm.tasks import summarize as summaries
+    from edgellm.tasks import translate as translation
+    from edgellm.tasks.shape import Shape
 
 T = TypeVar("T")
 Turn = Message | Mapping[str, str]
@@ -51,7 +51,7 @@ class Model:
     _adapter: str | None = None  # what a request uses that names none
 
     @property
-    def adapters(self) -> tuple[loras.Choice, ...]:
+    def adapters(self) -> tuple[Choice, ...]:
         """LoRAs opened with it."""
         return self.opening.adapters
 
@@ -70,7 +70,9 @@ class Model:
 
         Nothing is loaded, and both are open until one is closed. Raises UsageError for an adapter that was not opened.
         """
-        loras.resolve(self.adapters, adapter)
+        from edgellm.adapter import resolve
+
+        resolve(self.adapters, adapter)
         return replace(self, _adapter=adapter)
 
     def bound(self, task: str) -> Model:
@@ -143,7 +145,7 @@ class Model:
         to: str,
         source: str | None = None,
         *,
-        sampling: Sampling = translation.GREEDY,
+        sampling: Sampling = ONE_LONG_ANSWER,
         format: translation.Format = "text",  # noqa: A002 - what people call it
         glossary: Mapping[str, str] | None = None,
         strict: bool = False,
@@ -154,6 +156,8 @@ class Model:
         addresses, code, numbers, lines, the glossary's terms) is checked and asked for once more; `strict` raises
         InvalidOutput when it is still missing, `translated` tells.
         """
+        from edgellm.tasks import translate as translation
+
         options = translation.Options(format=format, glossary=glossary or {}, strict=strict)
         found: str | list[str] = self.bound("translate")._each(
             text, lambda one: translation.translate(one, to, source, sampling=sampling, options=options)
@@ -166,11 +170,13 @@ class Model:
         to: str,
         source: str | None = None,
         *,
-        sampling: Sampling = translation.GREEDY,
+        sampling: Sampling = ONE_LONG_ANSWER,
         format: translation.Format = "text",  # noqa: A002
         glossary: Mapping[str, str] | None = None,
     ) -> translation.Translation:
         """Translate as `translate` does, and tell what was kept, what was lost and how often it was asked."""
+        from edgellm.tasks import translate as translation
+
         options = translation.Options(format=format, glossary=glossary or {})
         return self.bound("translate").run(translation.translated(text, to, source, sampling=sampling, options=options))
 
@@ -200,7 +206,7 @@ class Model:
         *,
         sentences: int | None = None,
         words: int | None = None,
-        sampling: Sampling = summaries.GREEDY,
+        sampling: Sampling = ONE_ANSWER,
         strict: bool = False,
     ) -> str | list[str]:
         """Summarize a text, or a list of texts decoded together, in so many sentences or at most so many words.
@@ -208,6 +214,8 @@ class Model:
         Of any length: what does not fit the context is read in parts. The length is counted and asked for once more;
         `strict` raises InvalidOutput when it is still missed, `summarized` tells.
         """
+        from edgellm.tasks import summarize as summaries
+
         found: str | list[str] = self.bound("summarize")._each(
             text,
             lambda one: summaries.summarize(one, sentences=sentences, words=words, sampling=sampling, strict=strict),
@@ -220,9 +228,11 @@ class Model:
         *,
         sentences: int | None = None,
         words: int | None = None,
-        sampling: Sampling = summaries.GREEDY,
+        sampling: Sampling = ONE_ANSWER,
     ) -> summaries.Summary:
         """Summarize as `summarize` does, and tell its length, and in how many chunks the text was read."""
+        from edgellm.tasks import summarize as summaries
+
         options = summaries.Options(sentences=sentences, words=words)
         return self.bound("summarize").run(summaries.summarized(text, sampling=sampling, options=options))
 
@@ -233,7 +243,7 @@ class Model:
         *,
         fields: str | None = None,
         examples: Sequence[tuple[str, Any]] = (),
-        sampling: Sampling = extraction.GREEDY,
+        sampling: Sampling = ONE_ANSWER,
         verbatim: bool = False,
         evidence: extraction.Evidence = False,
     ) -> Any:
@@ -249,6 +259,9 @@ class Model:
         None; `"strict"` also takes out what has none. Raises SchemaUnsupported before anything is computed,
         TruncatedOutput when the token budget ended inside the answer, InvalidOutput when the class refuses it.
         """
+        from edgellm.tasks import extract as extraction
+        from edgellm.tasks.evidence import finished
+
         plain, finish = _shape(schema, fields)
         found = self.bound("extract")._each(
             text,
@@ -284,6 +297,8 @@ class Model:
     ) -> AsyncIterator[str]:
         """Answer as `stream` does; asked when the first piece is wanted."""
         prompt = _turn(messages, sampling, schema, safe, overflow)
+        import asyncio  # 17 ms of reading code that most programs do not need
+
         stream = Stream(await asyncio.to_thread(self._worker.session), worn(prompt, self._adapter))
         try:
             while (piece := await asyncio.to_thread(next, stream, None)) is not None:
@@ -302,6 +317,8 @@ class Model:
         strict: bool = False,
     ) -> str:
         """Translate as `translate` does."""
+        from edgellm.tasks import translate as translation
+
         options = translation.Options(format=format, glossary=glossary or {}, strict=strict)
         return await self.bound("translate").arun(translation.translate(text, to, source, options=options))
 
@@ -309,6 +326,8 @@ class Model:
         self, text: str, *, sentences: int | None = None, words: int | None = None, strict: bool = False
     ) -> str:
         """Summarize as `summarize` does."""
+        from edgellm.tasks import summarize as summaries
+
         return await self.bound("summarize").arun(
             summaries.summarize(text, sentences=sentences, words=words, strict=strict)
         )
@@ -320,11 +339,14 @@ class Model:
         *,
         fields: str | None = None,
         examples: Sequence[tuple[str, Any]] = (),
-        sampling: Sampling = extraction.GREEDY,
+        sampling: Sampling = ONE_ANSWER,
         verbatim: bool = False,
         evidence: extraction.Evidence = False,
     ) -> Any:
         """Extract as `extract` does, from one text."""
+        from edgellm.tasks import extract as extraction
+        from edgellm.tasks.evidence import finished
+
         plain, finish = _shape(schema, fields)
         task = extraction.extracted(
             text, plain, examples=examples, sampling=sampling, verbatim=verbatim, evidence=evidence
@@ -365,10 +387,10 @@ class Model:
         more. `timeout_s` without a finished row counts as such a death. Raises UsageError for options that the task cannot
         obey, before a row is pulled, and EngineFailed when the engine does not come back.
         """
+        from edgellm.rows import Job, answers
+
         wanted: Any = schema if fields is None else fields
-        finish = None
-        if task == "extract":
-            wanted, finish = _shape(schema, fields)
+        wanted, finish = _shape(schema, fields) if task == "extract" else (wanted, None)
         job = Job(
             task=task,
             to=to,
@@ -436,6 +458,8 @@ class Model:
 
     async def arun(self, task: Task[T]) -> T:
         """Drive one task to its result in a thread; cancelling stops the decode."""
+        import asyncio
+
         drive = await asyncio.to_thread(self.drive, [task])  # in a thread: a crashed engine is loaded again first
         with drive:
             outcome = await asyncio.to_thread(next, iter(drive))
@@ -504,6 +528,8 @@ def _message(turn: Any) -> Message:
 
 def _shape(schema: Any, fields: str | None) -> Shape:
     """What is wanted; a path is a file with a JSON Schema."""
+    from edgellm.tasks import extract as extraction
+
     if not isinstance(schema, os.PathLike):
         return extraction.shape(schema, fields)
     try:

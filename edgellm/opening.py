@@ -1,13 +1,15 @@
-"""What must be known to open a model: the one value that goes down to a new worker. Plain data, no behaviour."""
+"""What must be known to open a model: the one value that goes down to a new worker. Plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgellm.adapter import Choice
-from edgellm.plan import Plan
+from edgellm.decision import Plan
+
+if TYPE_CHECKING:
+    from edgellm.adapter import Choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,3 +25,8 @@ class Opening:
     adapters: tuple[Choice, ...] = ()
     deterministic: bool = False  # the same request gives the same bits, whatever else is asked
     costs: Mapping[int, float] = field(default_factory=dict)  # seconds of a step by its width, where that was measured
+
+    @property
+    def adapter_paths(self) -> tuple[str, ...]:
+        """The adapters' files."""
+        return tuple(one.path for one in self.adapters)

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, combinations, pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from edgellm.decision import DevicePlan, Plan, Wish
 from edgellm.errors import DoesNotFit, UsageError
-from edgellm.hardware import Device
+from edgellm.machine import Device
 from edgellm.sizes import (
     KV_BYTES,
     Anatomy,
@@ -31,7 +32,9 @@ from edgellm.sizes import (
 
 if TYPE_CHECKING:
     from edgellm.gguf import Header, Tensor
-    from edgellm.hardware import Machine
+    from edgellm.machine import Machine
+
+__all__ = ["DevicePlan", "Plan", "Wish", "fit", "overrides", "weighed"]
 
 CONTEXT = 4096  # tokens, where nothing else is asked for
 UBATCH = 512  # llama.cpp's default; smaller saves memory and reads prompts more slowly
@@ -45,64 +48,6 @@ _ANY_GPU = Device("GPU", "", "gpu", 0, 0, "")  # to weigh layers where there is 
 _SMALLER_CONTEXTS = (32768, 16384, 8192, 4096, 2048, 1024, 512)
 _TINY_BYTES = 48 * MIB  # measured: at 10 MB of weights a second thread gains nothing, and loses much on a busy machine
 _PROCESS_BYTES = 128 * MIB  # Python, libraries and the model's vocabulary in the worker
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What the user asks for; the rest is decided here."""
-
-    gpu_layers: int | Literal["auto", "all"] = "auto"
-    context: int | None = None  # tokens one conversation may hold
-    slots: int = 4
-    threads: int | None = None
-    kv_type: Literal["auto", "f16", "q8_0", "q4_0"] = "auto"
-    ubatch: int | None = None
-    cells: int | None = None
-    margin_bytes: int | None = None  # kept free on every GPU
-    scratch: float = 1.0  # share of the estimated compute buffers that llama.cpp was seen to need
-
-
-@dataclass(frozen=True, slots=True)
-class DevicePlan:
-    """What one GPU will hold."""
-
-    device: str
-    weights_bytes: int
-    kv_bytes: int
-    compute_bytes: int
-    margin_bytes: int
-    free_bytes: int
-
-    @property
-    def used_bytes(self) -> int:
-        """What llama.cpp will allocate."""
-        return self.weights_bytes + self.kv_bytes + self.compute_bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """A decision with its reasons: what to pass to llama.cpp, and how many bytes that takes."""
-
-    gpu_layers: int
-    context: int  # tokens one sequence may hold
-    cells: int  # tokens all slots together may hold, a multiple of 256
-    slots: int
-    threads: int
-    threads_batch: int
-    batch: int
-    ubatch: int
-    kv_type: str
-    flash_attention: bool
-    swa_full: bool
-    kv_unified: bool = True  # False: every slot has its own part of the cells, and looks at no other
-    repack: bool = False  # weights laid out anew for this processor: `edgellm tune` measures whether that pays
-    op_offload: bool = True  # a GPU computes long batches of what lies in RAM, too
-    tensor_overrides: tuple[tuple[str, str], ...]  # (regular expression over tensor names, "CPU")
-    tensor_split: tuple[int, ...]  # layers per device, in llama.cpp's order of devices
-    devices: tuple[DevicePlan, ...]
-    host_bytes: int  # RAM, weights included
-    host_weights_bytes: int = 0  # of these: pages of the model file
-    reasons: tuple[str, ...]
 
 
 def fit(header: Header, machine: Machine, wish: Wish | None = None) -> Plan:

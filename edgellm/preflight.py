@@ -7,7 +7,6 @@ says a clean no itself, it is left to say so, except for what a user should hear
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -208,6 +207,8 @@ def _check_architecture(facts: _Facts, *, talks: bool) -> None:
         raise Objection("general.type", f"the file is of type {kind!r}, not a model.{cure}")
     name = facts.require("general.architecture", "str")
     if name not in ARCHITECTURES:
+        import difflib
+
         near = difflib.get_close_matches(name, ARCHITECTURES, n=3)
         hint = f" Near names: {', '.join(near)}." if near else ""
         raise Objection("general.architecture", f"llama.cpp does not know {name[:64]!r}.{hint}")
@@ -372,7 +373,7 @@ def _check_tokenizer(facts: _Facts, known: Sequence[str]) -> None:
         raise Objection(
             _TOKENS, f"{len(tokens):,} tokens, {len(unique):,} of them different: {twice[:64]!r} stands twice."
         )
-    if any(b"\0" in text for text in tokens):
+    if any(b"\0" in b"".join(tokens[at : at + 4096]) for at in range(0, len(tokens), 4096)):
         raise Objection(_TOKENS, "a token holds a zero byte, at which llama.cpp would cut it.")
     missing = _BYTES - unique if model == "llama" else None
     if missing and not all(bytes([int(name[3:5], 16)]) in unique for name in missing):

@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edgellm import adapter as loras
-from edgellm import engines, forecast, gguf, hardware, margins, source, tune
-from edgellm.here import Here
+from edgellm import engines, gguf, hardware, source, tune
 from edgellm.opening import Opening
-from edgellm.plan import Wish, fit
+from edgellm.plan import fit
 from edgellm.worker import Worker
 
 if TYPE_CHECKING:
+    from edgellm.adapter import Choice, Given
+    from edgellm.decision import Plan, Wish
+    from edgellm.here import Here
     from edgellm.model import Model
 
 
@@ -30,7 +31,7 @@ def opened(
     wish: Wish,
     engine: str,
     template: str | None,
-    adapter: loras.Given,
+    adapter: Given,
     deterministic: bool,
     offline: bool,
     progress: source.Progress | None,
@@ -43,28 +44,25 @@ def opened(
         # Before the download: what does not fit must not travel.
         here, runner = machine(worker), engines.chosen(engine)
         wish = _possible(wish, runner)
-        engines.check(runner, header, gpu=wish.gpu_layers != 0, in_process=isinstance(worker, Here))
-        chosen = loras.choose(found.entry.adapter if adapter is None and found.entry else adapter, header)
-        weights = [one.path for one in chosen]
-        plan, paths = fit(loras.weighed(header, weights), here, wish), found.here
+        engines.check(runner, header, gpu=wish.gpu_layers != 0, in_process=not isinstance(worker, Worker))
+        chosen = _adapters(found.entry.adapter if adapter is None and found.entry else adapter, header)
+        plan, paths = fit(_with(chosen, header), here, wish), found.here
         if paths is None:
             paths = found.fetch(progress=progress)
             header = gguf.read(paths[0])
-        planned = loras.weighed(header, weights)
-        roomy = forecast.roomy(plan, planned)
+        margin_keys: dict[str, str] = {}
         if runner == "llama_cpp":
-            tuned = tune.known(header)
-            if not roomy:
-                plan = forecast.settled(plan, planned, here, wish, paths[0], base=header)
+            tuned = tune.known(header, gpu=tune.on_gpu(plan))
+            if tune.on_gpu(plan):
+                plan, margin_keys = _on_gpus(plan, header, chosen, here, wish, paths[0])
         plan = tune.applied(plan, tuned, wish, here)
         opening = Opening(
             engine=runner,
             paths=paths,
-            plan=forecast.noted(plan, chosen),
+            plan=_noted(plan, chosen),
             metadata=_small(header.metadata, without="tokenizer.chat_template" if template else ""),
             template_hint=template or (found.entry.template if found.entry else None),
-            # What a driver takes beside an estimate is not known: only beside what llama.cpp itself has counted.
-            margin_keys={} if roomy else {device.name: margins.key(device) for device in here.devices},
+            margin_keys=margin_keys,
             adapters=chosen,
             deterministic=deterministic,
             costs=tune.costs(tuned, wish, plan),
@@ -78,6 +76,51 @@ def opened(
     from edgellm.model import Model
 
     return Model(found, header, opening.plan, worker, opening)
+
+
+# Rooms that most loads do not need are opened where one does: reading their code is half of a small model's start.
+
+
+def _adapters(given: Given, header: gguf.Header) -> tuple[Choice, ...]:
+    if given is None:
+        return ()
+    from edgellm import adapter
+
+    return adapter.choose(given, header)
+
+
+def _with(chosen: tuple[Choice, ...], header: gguf.Header) -> gguf.Header:
+    """The header, heavier by the adapters."""
+    if not chosen:
+        return header
+    from edgellm import adapter
+
+    return adapter.weighed(header, [one.path for one in chosen])
+
+
+def _noted(plan: Plan, chosen: tuple[Choice, ...]) -> Plan:
+    """The plan, with what adapters take among its reasons."""
+    if not chosen:
+        return plan
+    from edgellm import forecast
+
+    return forecast.noted(plan, chosen)
+
+
+def _on_gpus(
+    plan: Plan, header: gguf.Header, chosen: tuple[Choice, ...], here: hardware.Machine, wish: Wish, path: str
+) -> tuple[Plan, dict[str, str]]:
+    """Let llama.cpp weigh a plan that is tight; returns it, and under which names what drivers take beside it is noted.
+
+    What they take beside an estimate is not known: nothing is noted then.
+    """
+    from edgellm import forecast, margins
+
+    planned = _with(chosen, header)
+    if forecast.roomy(plan, planned):
+        return plan, {}
+    plan = forecast.settled(plan, planned, here, wish, path, base=header)
+    return plan, {device.name: margins.key(device) for device in here.devices}
 
 
 def _possible(wish: Wish, runner: str) -> Wish:
@@ -94,7 +137,12 @@ def _found(model: str | os.PathLike[str] | None, *, offline: bool) -> source.Sou
 def machine(worker: Worker | Here) -> hardware.Machine:
     """Look at the machine, with the GPUs that the installed build can use."""
     seen = worker.devices()
-    return margins.known(hardware.detect(seen.devices, seen.offload))
+    found = hardware.detect(seen.devices, seen.offload)
+    if not found.devices:
+        return found
+    from edgellm import margins
+
+    return margins.known(found)
 
 
 def _small(metadata: Mapping[str, Any], *, without: str) -> dict[str, Any]:

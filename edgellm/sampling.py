@@ -65,6 +65,11 @@ def _stops(stop: Any) -> tuple[str, ...]:
     return tuple(texts)
 
 
+ONE_ANSWER = Sampling(temperature=0.0)
+ONE_LONG_ANSWER = Sampling(temperature=0.0, max_tokens=1024)
+"""For tasks with one right answer."""
+
+
 def generator(seed: int | None) -> np.random.Generator:
     """Start the random numbers of one answer; None takes a fresh seed from the system."""
     import numpy as np

@@ -9,10 +9,9 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from edgellm import engines, history, margins, states, template
-from edgellm.adapter import resolve
+from edgellm import engines, history, states, template
 from edgellm.constraint import Grammar
-from edgellm.engines.base import Engine, Stopped, Worn
+from edgellm.engines.base import Stopped, Worn
 from edgellm.engines.devices import free_bytes
 from edgellm.errors import EdgeError, EmptyText, EngineFailed, PromptTooLong, TruncatedOutput, UsageError
 from edgellm.lookup import Pace
@@ -32,13 +31,12 @@ _THOUGHTS = "<think>"
 class Service:
     """One open model that answers prompts."""
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: Opening, begun: engines.Begun | None = None) -> None:
+        """Open the model, or wait for one that was `begun` already. Raises EngineMissing, EngineFailed and UsageError."""
         self._opening = opening
-        uses_gpu = opening.engine == "llama_cpp" and any(one.used_bytes for one in opening.plan.devices)
-        self._before = free_bytes() if uses_gpu else {}  # forgotten when the first answer has been given
-        self._engine: Engine = engines.open(
-            opening.engine, opening.paths, opening.plan, [one.path for one in opening.adapters]
-        )
+        begun = begun or engines.begin(opening.engine, opening.paths, opening.plan, opening.adapter_paths)
+        self._before = dict(begun.free_bytes)  # forgotten when the first answer has been given
+        self._engine = begun.finish()
         self._loop = Loop(self._engine, deterministic=opening.deterministic, pace=Pace(dict(opening.costs)))
         self._scorings: list[Scoring] = []
         self._grammars: dict[str, Grammar] = {}
@@ -98,6 +96,8 @@ class Service:
             return self._score()
         events = [self._noted(event) for event in self._loop.step()]
         if self._before and any(event.reply for event in events):
+            from edgellm import margins
+
             margins.note(self._opening.margin_keys, self._opening.plan.devices, self._before, free_bytes())
             self._before = {}
         return events
@@ -147,6 +147,10 @@ class Service:
 
     def _worn(self, prompt: Prompt) -> tuple[Worn | None, str]:
         """Find the adapter that a prompt wants, and how its receipt names it."""
+        if not self._opening.adapters and prompt.adapter is None:
+            return None, ""
+        from edgellm.adapter import resolve
+
         found = resolve(self._opening.adapters, prompt.adapter)
         if found is None:
             return None, ""

@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from edgellm.decision import DRAFTS
+
 if TYPE_CHECKING:
     from edgellm.gguf import Header, Tensor
-    from edgellm.hardware import Device
+    from edgellm.machine import Device
 
 KV_BYTES = {"f16": (2, 1), "q8_0": (34, 32), "q4_0": (18, 32)}
 """Bytes of a block and elements in it: ggml-common.h, block_q8_0 and block_q4_0."""
@@ -26,9 +28,6 @@ _EXPERT = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps\.")
 _PLAIN_TYPES = frozenset({0, 1, 24, 25, 26, 27, 28, 30})  # ggml.h: F32, F16, I8, I16, I32, I64, F64, BF16: never padded
 _PASSING_INPUTS_BYTES = 32 * 1024  # measured with small models: inputs that are copied along, 12 KiB at most
 _OFFLOAD_TOKENS = 32  # ggml-cuda.cu, op_offload_min_batch_size: from here on, the GPU computes what lies in RAM too
-DRAFTS = (
-    15  # rows of logits beside one for each slot: with the token before it, a draft fills 16 rows, llama.cpp's tile
-)
 _HOST_ALIGNMENT = 32  # ggml.c, tensors inside a mapped file
 
 # Every how many layers one attends to everything, and whether the first one does: src/models/*.cpp, load_swa_pattern.

@@ -10,9 +10,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgellm import catalog, gguf, hardware, hub
+from edgellm import catalog, gguf, hardware
 from edgellm.errors import Offline
+
+if TYPE_CHECKING:
+    from edgellm import hub
 
 Progress = Callable[[str, int, int], None]
 """Called while downloading: file name, bytes so far, bytes in all."""
@@ -39,6 +43,8 @@ class Source:
         """Paths of all parts on this disk, the first first; None when something must be downloaded."""
         if self.path is not None:
             return (self.path,)
+        from edgellm import hub  # a room that a file of one's own does not need
+
         found = hub.cached(self.repo, self.revision, self.files)
         return tuple(map(str, found)) if found is not None else None
 
@@ -54,6 +60,8 @@ class Source:
             return gguf.read(paths[0])
         if offline:
             raise Offline(f"{self.name} is not on this machine, and the network may not be used. Pull it first.")
+        from edgellm import hub
+
         parts = [
             gguf.read_from(*hub.ranged(self.repo, self.revision, file.name), f"{self.repo}/{file.name}", expect="part")
             for file in self.files
@@ -64,6 +72,8 @@ class Source:
         """Have the files on this disk, verified; returns their paths."""
         if self.path is not None:
             return (self.path,)
+        from edgellm import hub
+
         found = hub.fetch(self.repo, self.revision, self.files, ref=self.ref, offline=offline, progress=progress)
         return tuple(map(str, found))
 
@@ -78,6 +88,8 @@ def find(model: str, *, offline: bool = False) -> Source:
         return Source(
             name=entry.name, entry=entry, path=entry.path, repo=entry.repo, revision=entry.revision, files=entry.files
         )
+    from edgellm import hub
+
     remote = hub.resolve(meant.repo, meant.quant, meant.revision, meant.file, offline=offline)
     return Source(name=model, repo=remote.repo, revision=remote.revision, files=remote.files, ref=remote.ref)
 
@@ -86,6 +98,8 @@ def default() -> tuple[str, str]:
     """Name the model that is used when none is named, and why: $EDGELLM_MODEL, the best installed one, or `demo`."""
     if name := os.environ.get("EDGELLM_MODEL"):
         return name, "named by EDGELLM_MODEL"
+    from edgellm import hub
+
     here = [entry for entry in fitting() if entry.repo and hub.cached(entry.repo, entry.revision, entry.files)]
     if here:
         return here[0].name, "the largest installed model that fits this machine"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgellm.errors import UsageError
+
+if TYPE_CHECKING:
+    import subprocess
 
 # `-P` keeps the user's folder off the child's path; the package's own folder goes last, so that it hides nothing.
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from edgellm.child import main; main()"
@@ -17,6 +19,8 @@ _HANG_S = 600.0  # prompts are read in chunks of some seconds: nothing that stil
 
 def start() -> subprocess.Popen[bytes]:
     """Start a child; `worker` holds its other end, and `child` is what runs in it."""
+    import subprocess  # the child itself only asks for its limit
+
     longest_step_s()  # a bad limit is refused here, where somebody reads it
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return subprocess.Popen(
@@ -48,5 +52,5 @@ def longest_step_s() -> float:
 
 def _own_group() -> dict[str, Any]:
     if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        return {"creationflags": 0x200}  # subprocess.CREATE_NEW_PROCESS_GROUP
     return {"process_group": 0}

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgellm.plan import Plan
+from edgellm.decision import Plan
 from edgellm.sizes import Anatomy, anatomy, is_expert
 
 if TYPE_CHECKING:

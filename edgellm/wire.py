@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from edgellm.adapter import Choice
+from edgellm.decision import DevicePlan, Plan
 from edgellm.engines.devices import Answer
 from edgellm.errors import EdgeError, from_wire, to_wire
-from edgellm.hardware import Device
+from edgellm.machine import Device
 from edgellm.opening import Opening
-from edgellm.plan import DevicePlan, Plan
 from edgellm.prompt import Event, Message, Prompt, Reply
 from edgellm.sampling import Sampling
 
@@ -61,7 +60,11 @@ def opening(data: Mapping[str, Any]) -> Opening:
         "devices": tuple(DevicePlan(**device) for device in plan["devices"]),
         "reasons": tuple(plan["reasons"]),
     }
-    adapters = tuple(Choice(**one) for one in data["adapters"])
+    adapters: tuple[Any, ...] = ()
+    if data["adapters"]:  # few models have any, and the room that knows them is large
+        from edgellm.adapter import Choice
+
+        adapters = tuple(Choice(**one) for one in data["adapters"])
     costs = {int(width): seconds for width, seconds in data["costs"].items()}
     changes = {"paths": tuple(data["paths"]), "plan": Plan(**{**plan, **lists}), "adapters": adapters, "costs": costs}
     return Opening(**{**data, **changes})

@@ -85,7 +85,7 @@ def test_a_child_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
     def hang(*_: Any, **options: Any) -> None:
         raise subprocess.TimeoutExpired("x", options["timeout"])
 
-    monkeypatch.setattr(devices.subprocess, "run", hang)
+    monkeypatch.setattr(subprocess, "run", hang)
     assert devices.ask(2.5) == ((), None, "llama.cpp was asked for its GPUs and did not answer within 2.5 s.")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -199,7 +201,7 @@ def test_a_library_that_cannot_be_loaded_is_missing_and_says_the_cure(monkeypatc
     def broken() -> None:
         raise RuntimeError("Failed to load shared library 'libllama.so'")
 
-    monkeypatch.setattr("edgellm.engines.devices.low_level", broken)
+    monkeypatch.setattr("edgellm.engines.loaded.low_level", broken)
     with pytest.raises(EngineMissing, match=r"libllama.so.*pip install"):
         engines.open("llama_cpp", ["x.gguf"], PLAN)
 
@@ -242,6 +244,9 @@ def test_vocabulary_tells_pieces_controls_and_ends(engine: LlamaCpp) -> None:
     assert vocab.specials == {"<unk>": 0, "<s>": 1, "</s>": 2}
     assert vocab.pieces[1] == vocab.pieces[2] == b""
     assert (vocab.bos, vocab.ends) == (1, frozenset({2}))
+    assert 2 in vocab.ends
+    assert not {0, 3, -1, vocab.size, "2"} & vocab.ends
+    assert len(vocab.ends) == 1
 
 
 @pytest.mark.parametrize("text", ["hello", "</s><s>[INST]", "😀 中文", "a\0b", " ", "é" * 500])
@@ -252,8 +257,28 @@ def test_text_becomes_tokens_and_tokens_the_same_bytes_never_controls(engine: Ll
 
 
 def test_a_file_that_c_refuses_is_a_typed_error(tmp_path: Path) -> None:
-    with pytest.raises(EngineFailed, match="could not load"):
+    with pytest.raises(EngineFailed, match=r"could not load .*missing\.gguf: .*failed to load model"):
         LlamaCpp([str(tmp_path / "missing.gguf")], PLAN)
+
+
+def test_c_reads_weights_in_silence_and_says_why_when_it_cannot(path: Path, tmp_path: Path) -> None:
+    """A log callback in Python would make the thread that loads wait for the interpreter at every line."""
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(path.read_bytes()[:5000])
+    code = (
+        "from test_engine_llama_cpp import PLAN\n"
+        "from edgellm import engines\n"
+        f"begun = engines.begin('llama_cpp', [{str(path)!r}], PLAN)\n"
+        "assert begun.finish().vocab.bos == 1\n"
+        f"begun = engines.begin('llama_cpp', [{str(broken)!r}], PLAN)\n"
+        "try:\n    begun.finish()\nexcept Exception as error:\n    print(type(error).__name__, error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent, timeout=60, check=False
+    )
+    assert done.stdout.startswith("EngineFailed llama.cpp could not load")
+    assert "corrupted or incomplete" in done.stdout or "failed to" in done.stdout
+    assert not done.stderr
 
 
 def test_closing_twice_is_fine(path: Path) -> None:

@@ -22,6 +22,7 @@ from edgellm.engines.trial import Died, Trial
 from edgellm.errors import EngineFailed
 from edgellm.hardware import Machine
 from edgellm.plan import DevicePlan, Wish
+from edgellm.tune import search
 
 MACHINE = Machine((), 16 << 30, 8 << 30, 4, 8, 4, "Linux", "x86_64", False)
 TUNED = tune.Tuning(
@@ -58,8 +59,8 @@ class FakeTrial:
 
 
 def measured(path: Path, monkeypatch: pytest.MonkeyPatch, faster: float | None) -> tune.Tuning:
-    monkeypatch.setattr(tune, "Trial", type("One", (FakeTrial,), {"faster": faster}))
-    return tune.measure(gguf.read(str(path)), [str(path)], PLAN, MACHINE)
+    monkeypatch.setattr(search, "Trial", type("One", (FakeTrial,), {"faster": faster}))
+    return search.measure(gguf.read(str(path)), [str(path)], PLAN, MACHINE)
 
 
 @pytest.mark.parametrize(("faster", "repack"), [(1.5, True), (1.01, False), (0.7, False), (None, False)])
@@ -119,6 +120,17 @@ def test_a_load_uses_what_was_measured_for_its_shape_and_not_after_forgetting(pa
     assert tune.known(gguf.read(str(path))) is None
 
 
+def test_what_a_gpu_was_measured_at_says_nothing_of_the_processor(path: Path) -> None:
+    header = gguf.read(str(path))
+    tune.remember(header, TUNED, gpu=True)
+    assert tune.known(header) is None
+    tune.remember(header, replace(TUNED, threads=1))
+    assert tune.known(header, gpu=True) == TUNED
+    shown = CliRunner().invoke(cli, ["tune", "--show", str(path)]).stdout
+    assert shown.count("- threads: ") == 2
+    assert tune.forget(header) == 2
+
+
 @pytest.mark.parametrize(
     "damage", [b"", b"{", b"[]", b"null", b'{"KEY": 3}', b'{"KEY": {"threads": -1, "costs": {}, "notes": []}}', b"\xff"]
 )
@@ -134,8 +146,8 @@ def test_a_damaged_cache_is_no_reason_not_to_load(damage: bytes, path: Path) -> 
 
 def test_a_real_model_is_measured_in_time(path: Path) -> None:
     start, said = time.monotonic(), list[str]()
-    found = tune.measure(gguf.read(str(path)), [str(path)], PLAN, replace(MACHINE, performance_cores=1), said.append)
-    assert time.monotonic() - start < tune.LONGEST_S + 10
+    found = search.measure(gguf.read(str(path)), [str(path)], PLAN, replace(MACHINE, performance_cores=1), said.append)
+    assert time.monotonic() - start < search.LONGEST_S + 10
     assert found.threads >= 1
     assert found.costs[1] > 0
     assert any("at once" in line for line in said)
@@ -145,7 +157,7 @@ def test_a_file_that_cannot_be_opened_is_a_typed_error(path: Path, tmp_path: Pat
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(EngineFailed, match="could not be measured: it ended with code 1"):
-        tune.measure(gguf.read(str(path)), [str(broken)], PLAN, MACHINE)
+        search.measure(gguf.read(str(path)), [str(broken)], PLAN, MACHINE)
 
 
 def test_a_trial_that_dies_or_hangs_says_how(path: Path) -> None:

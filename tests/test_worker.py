@@ -421,3 +421,23 @@ def test_a_limit_that_is_no_number_of_seconds_is_refused(
     monkeypatch.setenv("EDGELLM_HANG_S", text)
     with pytest.raises(UsageError, match="EDGELLM_HANG_S is a number of seconds"):
         load("demo", in_process=in_process)
+
+
+@pytest.mark.parametrize(
+    ("entry", "unread"),
+    [
+        # The parent, until the model is open: most loads need no hub, no adapter, no task.
+        (
+            "loading, worker, route, model",
+            "numpy jinja2 asyncio edgellm.hub edgellm.adapter edgellm.rows edgellm.tasks",
+        ),
+        # The child, until it says which GPUs there are: it then begins to load, and reads the rest meanwhile.
+        ("child", "numpy jinja2 subprocess edgellm.service edgellm.loop edgellm.plan edgellm.gguf edgellm.adapter"),
+    ],
+    ids=["parent", "child"],
+)
+def test_neither_process_reads_code_that_a_start_does_not_need(entry: str, unread: str) -> None:
+    rooms = ", ".join(f"edgellm.{name.strip()}" for name in entry.split(","))
+    code = f"import sys, {rooms}\nprint(sorted(set({unread.split()!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgellm.bench import canned
+from edgellm.decision import Plan
 from edgellm.errors import EngineCrashed
-from edgellm.plan import Plan
 
 if TYPE_CHECKING:
     from edgellm.engines.llama_cpp import LlamaCpp

@@ -38,10 +38,11 @@ def tune(model: str | None, show: bool, forget: bool, as_json: bool, offline: bo
     if forget:
         click.echo(f"{found.name}: {'forgotten' if room.forget(header) else 'nothing was known'}.")
         return
-    tuning = room.known(header) if show else _measured(found)
-    if tuning is None:
+    tunings = [room.known(header, gpu=gpu) for gpu in (False, True)] if show else [_measured(found)]
+    measured = [one for one in tunings if one]
+    if not measured:
         raise ModelUnknown(f"nothing was measured for {found.name} here: edgellm tune {found.name}")
-    _print([tuning], as_json=as_json)
+    _print(measured, as_json=as_json)
 
 
 def _measured(found: object) -> rooms.Tuning:
@@ -50,6 +51,7 @@ def _measured(found: object) -> rooms.Tuning:
     from edgellm import tune as room
     from edgellm.plan import Wish, fit
     from edgellm.route import machine
+    from edgellm.tune import search
     from edgellm.worker import Worker
 
     assert isinstance(found, source.Source)
@@ -62,10 +64,11 @@ def _measured(found: object) -> rooms.Tuning:
     finally:
         worker.close()
     plan = fit(header, here, Wish(slots=1))
-    click.echo(f"Measuring {found.name}, {room.LONGEST_S:.0f} seconds at most.", err=True)
-    tuning = room.measure(header, found.here, plan, here, lambda line: click.echo(f"  {line}", err=True))
-    room.remember(header, tuning)
-    if room.known(header) is None:
+    click.echo(f"Measuring {found.name}, {search.LONGEST_S:.0f} seconds at most.", err=True)
+    tuning = search.measure(header, found.here, plan, here, lambda line: click.echo(f"  {line}", err=True))
+    gpu = room.on_gpu(plan)
+    room.remember(header, tuning, gpu=gpu)
+    if room.known(header, gpu=gpu) is None:
         click.echo("It could not be kept for later loads: the user's cache folder cannot be written.", err=True)
     return tuning
 

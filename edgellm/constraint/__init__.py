@@ -7,7 +7,7 @@ Knows bytes and token ids; no model, no prompt. Finished text looks like `json.d
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import cached_property
 from typing import Any
 
@@ -33,7 +33,7 @@ class Grammar:
     """A compiled schema: expensive once, cheap to start for every sequence."""
 
     def __init__(
-        self, matcher: Any, ends: frozenset[int], text: str = "", writer: Writer | None = None, schema: Any = None
+        self, matcher: Any, ends: Set[int], text: str = "", writer: Writer | None = None, schema: Any = None
     ) -> None:
         self._matcher, self._ends = matcher, ends
         self._text, self._writer, self._schema = text, writer, schema
@@ -89,7 +89,7 @@ class Grammar:
 class Constraint:
     """One sequence on its way through a grammar. Every method raises NoWayOut instead of letting an error pass."""
 
-    def __init__(self, matcher: Any, ends: frozenset[int], budget: Budget | None = None) -> None:
+    def __init__(self, matcher: Any, ends: Set[int], budget: Budget | None = None) -> None:
         self._matcher, self._ends, self._budget = matcher, ends, budget
         self._bits: npt.NDArray[np.uint8] | None = None
 
@@ -166,7 +166,7 @@ class Constraint:
         self._check()
         if self._matcher.is_stopped():
             return True
-        return self._accepting() and self._ends.issuperset(self.allowed().tolist())
+        return self._accepting() and all(token in self._ends for token in self.allowed().tolist())
 
     def _mask(self) -> npt.NDArray[np.uint8]:
         """One bit per id, least significant first; computed once per state."""

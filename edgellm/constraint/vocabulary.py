@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ class Vocab(Protocol):
     @property
     def pieces(self) -> Sequence[bytes]: ...
     @property
-    def ends(self) -> frozenset[int]: ...
+    def ends(self) -> Set[int]: ...
     @property
     def specials(self) -> dict[str, int]: ...
     def encode(self, text: str) -> list[int]: ...
@@ -48,7 +48,7 @@ class Writer:
 
     @cached_property
     def _ids(self) -> dict[bytes, int]:
-        controls = self._vocab.ends | frozenset(self._vocab.specials.values())
+        controls = {*self._vocab.ends, *self._vocab.specials.values()}
         return {piece: token for token, piece in enumerate(self.pieces) if piece and token not in controls}
 
     @cached_property

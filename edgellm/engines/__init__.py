@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from edgellm.engines.base import Engine
-from edgellm.errors import EngineMissing, UsageError
-from edgellm.plan import Plan
+from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgellm.decision import Plan
     from edgellm.gguf import Header
 
 Name = Literal["llama_cpp", "ctransformers", "scripted"]
@@ -42,32 +43,46 @@ def check(name: str, header: Header, *, gpu: bool, in_process: bool) -> None:
     logging.getLogger("edgellm").warning(legacy.ABOUT)
 
 
-def open(  # noqa: A001 - `engines.open` reads as what it does
-    name: str, paths: Sequence[str], plan: Plan, adapters: Sequence[str] = ()
-) -> Engine:
-    """Open a model file (all parts of it), and adapters for it, with the engine called `name`.
+class Begun(NamedTuple):
+    """A model that is being opened."""
 
-    Raises EngineMissing (not installed), EngineFailed (the library refused) or UsageError (no such engine).
-    """
-    if adapters and name not in ("llama_cpp", "scripted"):
+    finish: Callable[[], Engine]
+    """Waits for it. Raises EngineMissing (not installed), EngineFailed (the library refused), UsageError (no such engine)."""
+    free_bytes: Mapping[str, int]
+    """What GPUs that it will use had free before, by name."""
+
+
+def open(name: str, paths: Sequence[str], plan: Plan, adapters: Sequence[str] = ()) -> Engine:  # noqa: A001
+    """Open a model file (all parts of it), and adapters for it, with the engine called `name`; see `Begun.finish`."""
+    return begin(name, paths, plan, adapters).finish()
+
+
+def begin(name: str, paths: Sequence[str], plan: Plan, adapters: Sequence[str] = ()) -> Begun:
+    """Begin to open it: C reads weights in a thread of its own meanwhile, and the interpreter is free to read code."""
+    if name != "llama_cpp":
+        return Begun(partial(_open, name, paths, plan, adapters), {})
+    from edgellm.engines.devices import free_bytes
+    from edgellm.engines.loaded import Loading
+
+    before = free_bytes() if any(one.used_bytes for one in plan.devices) else {}
+    loading = Loading(paths, plan, adapters)
+
+    def finish() -> Engine:
+        loaded = loading.wait()
+        from edgellm.engines.llama_cpp import LlamaCpp
+
+        return LlamaCpp(paths, plan, loaded=loaded)
+
+    return Begun(finish, before)
+
+
+def _open(name: str, paths: Sequence[str], plan: Plan, adapters: Sequence[str]) -> Engine:
+    if adapters and name != "scripted":
         raise UsageError(f"the engine {name} runs no adapters: use llama_cpp.")
     if name == "scripted":
         from edgellm.engines import scripted
 
         return scripted.from_environment(context=plan.context, slots=plan.slots)
-    if name == "llama_cpp":
-        from edgellm.engines.devices import low_level
-
-        try:
-            low_level()
-        except (ImportError, OSError, RuntimeError) as error:  # not there, or its shared library cannot be loaded
-            raise EngineMissing(
-                f"llama-cpp-python cannot be used ({error}). Install it: pip install llama-cpp-python "
-                "(compiles for some minutes), or from conda-forge, where it is prebuilt."
-            ) from error
-        from edgellm.engines.llama_cpp import LlamaCpp
-
-        return LlamaCpp(paths, plan, adapters)
     if name == "ctransformers":
         from edgellm.engines import legacy
         from edgellm.engines.ctransformers import Ctransformers

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Vocab(Protocol):
         """Bytes that each token id stands for; b"" for control tokens."""
 
     @property
-    def ends(self) -> frozenset[int]:
+    def ends(self) -> Set[int]:
         """Ids that end a turn."""
 
     @property

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgellm import gguf
+from edgellm.decision import Plan
 from edgellm.engines import legacy
 from edgellm.engines.base import Feed, Logits, Stopped, Worn
 from edgellm.errors import EngineFailed
-from edgellm.plan import Plan
 from edgellm.spelling import Speller
 
 if TYPE_CHECKING:

@@ -10,14 +10,13 @@ import importlib
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 import types
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from edgellm.hardware import Device
+from edgellm.machine import Device
 
 # ggml-backend.h, enum ggml_backend_dev_type
 _GPU, _INTEGRATED = 1, 2
@@ -72,6 +71,8 @@ def ask(timeout_s: float = _LOOK_S) -> Answer:
 
     A build that is missing, crashes or hangs gives no devices, `offload` None, and a note that says which.
     """
+    import subprocess  # not needed where the question is answered: a worker's process starts with this room
+
     command = [sys.executable, "-m", "edgellm.engines.devices"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
@@ -102,12 +103,20 @@ def look() -> Answer:
         lib = low_level()
     except (ImportError, OSError, RuntimeError) as error:
         return Answer((), None, f"llama-cpp-python cannot be used: {error}.")
-    silent = lib.llama_log_callback(lambda *_: None)
-    lib.llama_log_set(silent, None)
+    hush(lib)
     lib.llama_backend_init()
     devices = tuple(_devices(lib))
     lib.llama_log_set(lib.llama_log_callback(), None)
     return Answer(devices, bool(lib.llama_supports_gpu_offload()), "")
+
+
+def hush(lib: Any) -> None:
+    """Let llama.cpp's log lines go nowhere: libc's abs takes a level as a log callback does, and waits for nobody.
+
+    A Python callback would take the interpreter's lock for every line, which a thread that reads code holds for long.
+    """
+    libc = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
+    lib.llama_log_set(ctypes.cast(libc.abs, lib.llama_log_callback), None)
 
 
 def free_bytes() -> dict[str, int]:

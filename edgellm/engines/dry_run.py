@@ -17,11 +17,12 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from edgellm.decision import Plan, Wish
 from edgellm.engines.devices import low_level, symbol
 from edgellm.engines.parameters import context_parameters, model_parameters
 from edgellm.engines.virtual import Card, Virtual, use_only
 from edgellm.errors import DoesNotFit, EngineCrashed, EngineFailed
-from edgellm.plan import Plan, Wish, fit, overrides, weighed
+from edgellm.plan import fit, overrides, weighed
 
 if TYPE_CHECKING:
     from edgellm.gguf import Header

@@ -10,30 +10,24 @@ import hashlib
 import os
 import re
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from functools import cached_property
-from itertools import compress, repeat
+from itertools import repeat
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from edgellm.decision import DRAFTS, Plan
 from edgellm.engines.base import Feed, Logits, Stopped, Worn
-from edgellm.engines.devices import low_level
-from edgellm.engines.parameters import context_parameters, model_parameters
+from edgellm.engines.loaded import Loaded
 from edgellm.errors import EngineFailed
-from edgellm.plan import Plan
-from edgellm.sizes import DRAFTS
 from edgellm.spelling import Speller
 
 # llama.h, enum llama_token_attr
 _UNKNOWN, _CONTROL, _USER_DEFINED, _RSTRIP = 1 << 0, 1 << 3, 1 << 4, 1 << 8
 # What llama.cpp writes for a letter outside GPT-2's alphabet of bytes: 1,403 tokens of Command R (src/unicode.cpp).
 _UNMAPPED = re.compile(rb"\[UNK_BYTE_0x[0-9a-f]+([^]]+)\]")
-# C holds only the address of a log callback, and calls it as long as the library is loaded: none may ever be freed.
-_LOGS: list[Any] = []
 _VIEWS = 1024  # of logits that are kept: as many as there are slots, and drafts of different lengths
 
 
@@ -57,6 +51,29 @@ class _Pieces(Sequence[bytes]):
         if found is None:
             found = self._found[token] = self._read(token)
         return found
+
+
+class _Ends(Set[int]):
+    """Ids that end a turn, asked of the library one by one: to ask of a whole vocabulary takes as long as a few words."""
+
+    def __init__(self, asked: Callable[[int], bool], size: int) -> None:
+        self._asked, self._size, self._known = asked, size, dict[Any, bool]()
+
+    def __contains__(self, token: object) -> bool:
+        found = self._known.get(token)
+        if found is None:
+            found = self._known[token] = isinstance(token, int) and self._asked(token)
+        return found
+
+    def __iter__(self) -> Iterator[int]:
+        return filter(self.__contains__, range(self._size))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    @classmethod
+    def _from_iterable(cls, it: Iterable[Any]) -> frozenset[Any]:  # what & and | make
+        return frozenset(it)
 
 
 class LlamaVocab:
@@ -101,9 +118,9 @@ class LlamaVocab:
         return frozenset(self._marked(_RSTRIP))
 
     @cached_property
-    def ends(self) -> frozenset[int]:
+    def ends(self) -> Set[int]:
         """Ids that end a turn."""
-        return frozenset(compress(range(self.size), self._each(self._lib.llama_vocab_is_eog)))
+        return _Ends(lambda token: bool(self._lib.llama_vocab_is_eog(self._vocab, token)), self.size)
 
     @cached_property
     def bos(self) -> int | None:
@@ -149,16 +166,13 @@ class LlamaVocab:
 class LlamaCpp:
     """A loaded model: weights, one context, `plan.slots` sequences in a cache of `plan.cells` cells, shared or each its part."""
 
-    def __init__(self, paths: Sequence[str], plan: Plan, adapters: Sequence[str] = ()) -> None:
-        self._lib = lib = low_level()
-        self._complaints: deque[str] = deque(maxlen=8)
-        self._hush()
-        lib.llama_backend_init()
-        self._kept: list[Any] = []  # what C only points to
-        self._model = self._load(paths, plan)
-        # Before the context, which makes room in its graphs for the adapters that are there (graph_max_nodes).
-        self._adapters = [self._load_adapter(path) for path in adapters]
-        self._context = self._open_context(plan)
+    def __init__(
+        self, paths: Sequence[str], plan: Plan, adapters: Sequence[str] = (), *, loaded: Loaded | None = None
+    ) -> None:
+        """Open the files, or take what is `loaded` of them already. Raises EngineMissing and EngineFailed."""
+        self._loaded = loaded or Loaded(paths, plan, adapters)
+        self._lib = lib = self._loaded.lib
+        self._model, self._context = self._loaded.model, self._loaded.context
         self._memory = lib.llama_get_memory(self._context)
         self.vocab = LlamaVocab(lib, self._model)
         self.slots, self.batch = plan.slots, plan.batch
@@ -178,7 +192,6 @@ class LlamaCpp:
         self.likeness = _likeness(lib, paths, plan)
         self._open_batch()
         self._arm_stop()
-        self._complaints.clear()  # what was said while loading explains no later failure
 
     def decode(self, feeds: Sequence[Feed]) -> list[Logits]:
         """Append tokens to slots and compute; one (rows, vocabulary) array per feed that asked for logits."""
@@ -190,7 +203,7 @@ class LlamaCpp:
                 self._flag[0] = b"\0"
                 raise Stopped(lost)
             raise EngineFailed(
-                f"llama.cpp could not decode {self._batch.n_tokens} tokens (code {status}){self._why()}."
+                f"llama.cpp could not decode {self._batch.n_tokens} tokens (code {status}){self._loaded.why()}."
             )
         for feed in feeds:
             self._held[feed.slot] += len(feed.tokens)
@@ -243,11 +256,11 @@ class LlamaCpp:
 
     def wear(self, worn: Worn | None) -> None:
         """Compute with this adapter, or with none: llama.cpp applies one set to a whole batch."""
-        one = [] if worn is None else [(self._adapters[worn.number], worn.scale)]
+        one = [] if worn is None else [(self._loaded.adapters[worn.number], worn.scale)]
         pointers = (self._lib.llama_adapter_lora_p_ctypes * len(one))(*(adapter for adapter, _ in one))
         scales = (ctypes.c_float * len(one))(*(scale for _, scale in one))
         if self._lib.llama_set_adapters_lora(self._context, pointers, len(one), scales):
-            raise EngineFailed(f"llama.cpp could not switch the adapter{self._why()}.")
+            raise EngineFailed(f"llama.cpp could not switch the adapter{self._loaded.why()}.")
 
     def stop(self) -> None:
         """Abort a running `decode`, or the next one when none is running."""
@@ -255,51 +268,7 @@ class LlamaCpp:
 
     def close(self) -> None:
         """Free the context and the model."""
-        if self._context:
-            self._lib.llama_free(self._context)
-            self._lib.llama_model_free(self._model)
-            self._context = None
-
-    def _hush(self) -> None:
-        """Keep llama.cpp's warnings and errors for our own messages instead of the terminal."""
-
-        complaints = self._complaints
-
-        def note(level: int, text: bytes, _: object) -> None:
-            if level >= 3 and text.strip():  # ggml.h: GGML_LOG_LEVEL_WARN = 3, ERROR = 4, CONT = 5
-                complaints.append(text.decode("utf-8", "replace").strip())
-
-        log = self._lib.llama_log_callback(note)
-        self._lib.llama_log_set(log, None)
-        _LOGS.append(log)
-
-    def _why(self) -> str:
-        return f": {self._complaints[-1]}" if self._complaints else ""
-
-    def _load(self, paths: Sequence[str], plan: Plan) -> Any:
-        params = model_parameters(self._lib, asdict(plan), self._kept)
-        names = [os.fsencode(path) for path in paths]
-        if len(names) == 1:
-            model = self._lib.llama_model_load_from_file(names[0], params)
-        else:
-            model = self._lib.llama_model_load_from_splits((ctypes.c_char_p * len(names))(*names), len(names), params)
-        if not model:
-            raise EngineFailed(f"llama.cpp could not load {paths[0]}{self._why()}.")
-        return model
-
-    def _load_adapter(self, path: str) -> Any:
-        adapter = self._lib.llama_adapter_lora_init(self._model, os.fsencode(path))
-        if not adapter:
-            self._lib.llama_model_free(self._model)  # and with it the adapters
-            raise EngineFailed(f"llama.cpp could not load the adapter {path}{self._why()}.")
-        return adapter
-
-    def _open_context(self, plan: Plan) -> Any:
-        context = self._lib.llama_init_from_model(self._model, context_parameters(self._lib, asdict(plan)))
-        if not context:
-            self._lib.llama_model_free(self._model)
-            raise EngineFailed(f"llama.cpp could not make a context of {plan.cells:,} tokens{self._why()}.")
-        return context
+        self._loaded.close()
 
     def _open_batch(self) -> None:
         """Make one batch of our own arrays: filling them costs microseconds, a Python loop over C's would cost hundreds."""

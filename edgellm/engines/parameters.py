@@ -6,8 +6,8 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgellm.decision import DRAFTS
 from edgellm.engines.devices import symbol
-from edgellm.sizes import DRAFTS
 
 KV_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 8}  # ggml.h, enum ggml_type
 

@@ -15,7 +15,7 @@ import time
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from edgellm.engines.devices import low_level, symbol
+from edgellm.engines.devices import hush, low_level, symbol
 
 _LONGEST_S = 60.0
 _COPIED_BYTES = 256 << 20  # several times the caches of large cards; a quarter of what is free where that is less
@@ -110,8 +110,7 @@ def _noise(size: int) -> bytes:
 def measure(device: str) -> Rates:
     """Measure here and now: loads C code into this process. Raises LookupError, MemoryError and RuntimeError."""
     lib = low_level()
-    silent = lib.llama_log_callback(lambda *_: None)
-    lib.llama_log_set(silent, None)
+    hush(lib)
     lib.llama_backend_init()
     ggml = _Ggml(lib, device)
     most = min(_COPIED_BYTES, ggml.free_bytes // 8)

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import IO, Any
 
-from edgellm.plan import Plan
+from edgellm.decision import Plan
 
 _STEP_S, _REPEATS = 0.5, 30  # for one answer: until so much time has passed, or so many steps
 _LONGEST_S = 4.0  # a step is broken off after that

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from edgellm.errors import EmptyText, InvalidOutput, SchemaUnsupported, TruncatedOutput
 from edgellm.prompt import Message, Prompt, Reply, Task
-from edgellm.sampling import Sampling
+from edgellm.sampling import ONE_ANSWER, Sampling
 from edgellm.tasks.answer import read as read
 from edgellm.tasks.answer import valid
 from edgellm.tasks.evidence import Extracted, Quote, leaves, located, quoted, refuse_strict, without
@@ -23,7 +23,7 @@ from edgellm.tasks.short_form import fields as fields
 
 Examples: TypeAlias = Sequence[tuple[str, Any]]
 Evidence: TypeAlias = bool | Literal["strict"]
-GREEDY = Sampling(temperature=0.0)
+GREEDY = ONE_ANSWER
 # Examples leave the answer this part of the context, when its own limit is higher.
 _FOR_ANSWER = 4
 

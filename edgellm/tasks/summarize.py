@@ -12,12 +12,12 @@ from typing import Any
 
 from edgellm.errors import EmptyText, InvalidOutput, TruncatedOutput, UsageError
 from edgellm.prompt import Message, Prompt, Reply, Task
-from edgellm.sampling import Sampling
+from edgellm.sampling import ONE_ANSWER, Sampling
 from edgellm.tasks import sentences as counting
 from edgellm.tasks.chunks import COUNTED_BYTES, SURE_BYTES, counted, cut, halves, refuse_hopeless
 from edgellm.thoughts import spoken
 
-GREEDY = Sampling(temperature=0.0)
+GREEDY = ONE_ANSWER
 
 # Rounds of summarizing summaries: each makes the text several times shorter, or gives up.
 _ROUNDS = 12

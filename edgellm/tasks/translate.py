@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from edgellm.errors import EmptyText, InvalidOutput, TruncatedOutput, UsageError
 from edgellm.prompt import Message, Prompt, Reply, Task
-from edgellm.sampling import Sampling
+from edgellm.sampling import ONE_LONG_ANSWER, Sampling
 from edgellm.tasks import glossary as terms
 from edgellm.tasks import layout, markup, sentences, subtitles
 from edgellm.tasks.chunks import COUNTED_BYTES, SURE_BYTES, counted, cut, halves, packed, refuse_hopeless, sizes
@@ -23,7 +23,7 @@ from edgellm.tasks.sentences import split
 from edgellm.tasks.together import together
 from edgellm.thoughts import spoken
 
-GREEDY = Sampling(temperature=0.0, max_tokens=1024)
+GREEDY = ONE_LONG_ANSWER
 
 Format: TypeAlias = Literal["text", "markdown", "srt"]
 READERS: dict[Format, Callable[[str], Layout]] = {
