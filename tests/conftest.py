@@ -18,8 +18,14 @@ hypothesis.settings.register_profile("steady", derandomize=True, database=None)
 hypothesis.settings.register_profile("searching", database=None)
 
 
+# Tests tell the same on every machine, so they see no GPU, but for those in test_gpu.py; what hides one from which backend.
+HIDING = {"CUDA_VISIBLE_DEVICES": "-1", "HIP_VISIBLE_DEVICES": "-1", "GGML_VK_VISIBLE_DEVICES": ""}
+SEEN = {name: os.environ.get(name) for name in HIDING}
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the profile by what is run; let Ctrl-C reach children also where a shell's background job ignores it."""
+    os.environ.update(HIDING)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     hypothesis.settings.load_profile("searching" if config.getoption("-m") == "slow" else "steady")
