@@ -6,6 +6,7 @@ The other end is `worker`. Whatever C prints goes to standard error; the answers
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the child: read one opening, then prompts and cancels, until the pipe ends."""
+    gc.disable()  # while code is read, nothing is garbage
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _no_core_dumps()
     out = os.fdopen(os.dup(1), "wb")
@@ -65,6 +67,8 @@ def _live(out: IO[bytes]) -> None:
         _write(out, {"failed": to_wire(error)})
         os._exit(1)
     _write(out, {"ready": True})
+    gc.freeze()  # what is there now stays, and is not searched again
+    gc.enable()
     _serve(service[0], inbox, out, Watch())
 
 

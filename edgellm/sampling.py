@@ -78,12 +78,13 @@ def generator(seed: int | None) -> np.random.Generator:
 
 
 def choose(
-    logits: npt.NDArray[np.float32], sampling: Sampling, rng: np.random.Generator, recent: Sequence[int] = ()
+    logits: npt.NDArray[np.float32], sampling: Sampling, rng: np.random.Generator | None, recent: Sequence[int] = ()
 ) -> int:
     """Choose the next token id from one row of logits; -inf marks a refused token. The row may be modified.
 
-    `recent` is the answer so far. The order is llama.cpp's: repeat penalty, top-k, top-p, min-p, then temperature; of
-    equal logits the lower id comes first. Raises NoWayOut when every token is refused.
+    `recent` is the answer so far; `rng` may be None at temperature 0, where nothing is drawn. The order is llama.cpp's: repeat
+    penalty, top-k, top-p, min-p, then temperature; of equal logits the lower id comes first. Raises NoWayOut when every token
+    is refused.
     """
     import numpy as np
 
@@ -98,6 +99,7 @@ def choose(
     ids = _candidates(logits, top, sampling)
     with np.errstate(over="ignore"):  # a temperature near 0: the others get -inf, and are never drawn
         sums = np.exp((logits[ids].astype(np.float64) - top) / sampling.temperature).cumsum()
+    assert rng
     drawn = int(sums.searchsorted(rng.random() * sums[-1], side="right"))
     return int(ids[min(drawn, ids.size - 1)])
 

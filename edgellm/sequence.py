@@ -62,12 +62,12 @@ class Sequence:
     reading: bool = True  # its prompt, or after a suspension what it had said, is not in the slot yet
     misses: bool = False  # the last likeliest token was refused: then a mask is made ahead
     greedy: bool = field(init=False)  # the likeliest token is taken, if it is allowed
-    rng: np.random.Generator = field(init=False)
+    rng: np.random.Generator | None = field(init=False)
     _index: Index | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.greedy = self.sampling.temperature == 0 and self.sampling.repeat_penalty == 1
-        self.rng = generator(self.sampling.seed)
+        self.rng = generator(self.sampling.seed) if self.sampling.temperature else None
 
     @property
     def rank(self) -> tuple[int, int]:

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 # `-P` keeps the user's folder off the child's path; the package's own folder goes last, so that it hides nothing.
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from edgellm.child import main; main()"
+_ENVIRONMENT = {
+    "GGML_NO_BACKTRACE": "1",  # ggml forks a debugger on failure by default: slow, and its frames can show prompt text
+    # numpy's libraries for matrices start threads when they are loaded, which spin for a while: until the first words are out.
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
 _HANG_S = 600.0  # prompts are read in chunks of some seconds: nothing that still computes takes as long
 
 
@@ -28,8 +34,7 @@ def start() -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # ggml forks a debugger on failure by default: slow, and its frames can show prompt text.
-        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+        env={**os.environ, **_ENVIRONMENT},
         # Ctrl-C belongs to us: the child must outlive it.
         **_own_group(),
     )

@@ -68,10 +68,9 @@ def begin(name: str, paths: Sequence[str], plan: Plan, adapters: Sequence[str] =
     loading = Loading(paths, plan, adapters)
 
     def finish() -> Engine:
-        loaded = loading.wait()
         from edgellm.engines.llama_cpp import LlamaCpp
 
-        return LlamaCpp(paths, plan, loaded=loaded)
+        return LlamaCpp(paths, plan, loaded=loading.wait())
 
     return Begun(finish, before)
 

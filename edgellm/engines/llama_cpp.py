@@ -141,15 +141,14 @@ class LlamaVocab:
         return Speller(self._tokenize, self.pieces, whole, self.specials.values())
 
     def _marked(self, attributes: int) -> list[int]:
-        return [token for token, found in enumerate(self._attributes) if found & attributes]
+        return [token for token, found in self._attributes if found & attributes]
 
     @cached_property
-    def _attributes(self) -> list[int]:
-        return list(self._each(self._lib.llama_vocab_get_attr))
-
-    def _each(self, asked: Callable[[Any, int], Any]) -> Iterator[Any]:
-        """Ask the same of every token."""
-        return map(asked, repeat(self._vocab), range(self.size))
+    def _attributes(self) -> list[tuple[int, int]]:
+        """Tokens that are more than their letters, and what they are."""
+        asked = _UNKNOWN | _CONTROL | _USER_DEFINED | _RSTRIP
+        every = map(self._lib.llama_vocab_get_attr, repeat(self._vocab), range(self.size))
+        return [(token, found) for token, found in enumerate(every) if found & asked]
 
     def _tokenize(self, text: str) -> list[int]:
         data = text.encode()
