@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import bisect
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from edgellm.engines.base import Engine, Feed, Logits, Stopped, Worn
 from edgellm.errors import EdgeError, EmptyText, PromptTooLong
@@ -17,6 +17,9 @@ from edgellm.lookup import Outcome, Pace
 from edgellm.prompt import Event, Finish
 from edgellm.sequence import Constraint, Sequence
 from edgellm.slots import WORTH_WAITING, Slots, overlap
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 # Prompts are read in chunks of about this time, shorter while somebody waits for the next word: and llama.cpp looks for a
 # stop between the nodes of its graph only, of which the largest takes about a fiftieth of a step.
@@ -237,7 +240,10 @@ class Loop:
         wanted = [one.constraint for one in choosing if one.constraint and (one.misses or not one.greedy)]
         if not wanted or self._step_s < _AHEAD_S:
             return None
-        self._helper = self._helper or ThreadPoolExecutor(1)
+        if self._helper is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._helper = ThreadPoolExecutor(1)
         return self._helper.submit(_prepare, wanted)
 
     # After the decode: choose, show, end.

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgellm import engines, history, states, template
-from edgellm.constraint import Grammar
+from edgellm import engines, template
 from edgellm.engines.base import Stopped, Worn
 from edgellm.engines.devices import free_bytes
 from edgellm.errors import EdgeError, EmptyText, EngineFailed, PromptTooLong, TruncatedOutput, UsageError
@@ -18,10 +18,13 @@ from edgellm.lookup import Pace
 from edgellm.loop import Loop
 from edgellm.opening import Opening
 from edgellm.prompt import Event, Message, Prompt, Reply
-from edgellm.scoring import Scoring
 from edgellm.sequence import Sequence
 from edgellm.slots import overlap
 from edgellm.text import TextStream
+
+if TYPE_CHECKING:  # rooms that a plain answer does not need: they are opened where one is wanted
+    from edgellm.constraint import Grammar
+    from edgellm.scoring import Scoring
 
 # Reading a state of fewer tokens from the disk is no faster than computing them.
 _WORTH_READING = 64
@@ -138,6 +141,8 @@ class Service:
         def fits(messages: tuple[Message, ...]) -> bool:
             return self._least(messages) <= room and len(self._tokens(replace(prompt, messages=messages))) <= room
 
+        from edgellm import history
+
         messages, dropped = history.shortened(prompt.messages, fits)
         return replace(prompt, messages=messages), dropped
 
@@ -169,6 +174,8 @@ class Service:
             raise UsageError(
                 f"a text cannot be measured in a context of {self._engine.context} tokens: {least} are needed."
             )
+        from edgellm.scoring import Scoring
+
         worn, adapter = self._worn(prompt)
         self._scorings.append(Scoring(id, tokens, worn, adapter))
 
@@ -198,9 +205,13 @@ class Service:
 
     def _recall(self, files: tuple[str, ...], tokens: list[int], worn: Worn | None) -> None:
         """Put the saved state that knows most of a prompt into a slot, unless some slot knows nearly as much."""
+        if not files:
+            return
+        from edgellm import states
+
         likeness = self._likeness(worn)
         found = [(overlap(tokens, states.peek(Path(file), likeness)), file) for file in files]
-        length, file = max(found, default=(0, ""))
+        length, file = max(found)
         if length < self._loop.slots.known(tokens, worn) + _WORTH_READING:
             return
         with states.lent(Path(file), likeness) as state:
@@ -214,6 +225,8 @@ class Service:
         tokens = self._beginning(prompt) if alone else self._tokens(prompt)
         held, data = self._loop.slots.saved(tokens, whole=not alone, worn=worn)
         if data and len(held) >= _WORTH_READING and not (alone and len(held) < len(tokens)):
+            from edgellm import states
+
             try:
                 states.write(path, self._likeness(worn), states.State(held, data))
             except OSError as error:
@@ -279,6 +292,8 @@ class Service:
     def _grammar(self, prompt: Prompt) -> Grammar | None:
         if prompt.schema is None:
             return None
+        from edgellm.constraint import Grammar
+
         if prompt.quotes is not None:  # another grammar for every text: not worth keeping
             return Grammar.compile(prompt.schema, self._engine.vocab, lead=self._lead, quotes=prompt.quotes)
         key = repr(prompt.schema)

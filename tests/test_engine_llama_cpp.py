@@ -281,6 +281,12 @@ def test_c_reads_weights_in_silence_and_says_why_when_it_cannot(path: Path, tmp_
     assert not done.stderr
 
 
+def test_a_context_that_c_refuses_is_a_typed_error_though_the_vocabulary_is_being_read(path: Path) -> None:
+    for _ in range(20):
+        with pytest.raises(EngineFailed, match=r"could not make a context of 1,024 tokens: .*flash"):
+            engines.begin("llama_cpp", [str(path)], replace(PLAN, kv_type="q8_0", flash_attention=False)).finish()
+
+
 def test_closing_twice_is_fine(path: Path) -> None:
     engine = LlamaCpp([str(path)], PLAN)
     engine.close()

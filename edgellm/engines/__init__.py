@@ -68,9 +68,13 @@ def begin(name: str, paths: Sequence[str], plan: Plan, adapters: Sequence[str] =
     loading = Loading(paths, plan, adapters)
 
     def finish() -> Engine:
-        from edgellm.engines.llama_cpp import LlamaCpp
+        from edgellm.engines.llama_cpp import LlamaCpp, LlamaVocab
 
-        return LlamaCpp(paths, plan, loaded=loading.wait())
+        vocab = None
+        if half := loading.half():
+            vocab = LlamaVocab(half.lib, half.model)
+            vocab.read()
+        return LlamaCpp(paths, plan, loaded=loading.wait(), vocab=vocab)
 
     return Begun(finish, before)
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from edgellm.decision import DRAFTS, Plan
 from edgellm.engines.base import Feed, Logits, Stopped, Worn
-from edgellm.engines.loaded import Loaded
+from edgellm.engines.loaded import Loaded, Loading
 from edgellm.errors import EngineFailed
 from edgellm.spelling import Speller
 
@@ -130,6 +130,10 @@ class LlamaVocab:
         token = int(self._lib.llama_vocab_bos(self._vocab))
         return token if token >= 0 else None
 
+    def read(self) -> None:
+        """Ask the library now for what the first text needs to know: one question for every token."""
+        _ = self._speller
+
     def encode(self, text: str) -> list[int]:
         """Turn text into ids; never into special tokens, whatever the text says."""
         return self._speller(text)
@@ -166,14 +170,20 @@ class LlamaCpp:
     """A loaded model: weights, one context, `plan.slots` sequences in a cache of `plan.cells` cells, shared or each its part."""
 
     def __init__(
-        self, paths: Sequence[str], plan: Plan, adapters: Sequence[str] = (), *, loaded: Loaded | None = None
+        self,
+        paths: Sequence[str],
+        plan: Plan,
+        adapters: Sequence[str] = (),
+        *,
+        loaded: Loaded | None = None,
+        vocab: LlamaVocab | None = None,
     ) -> None:
         """Open the files, or take what is `loaded` of them already. Raises EngineMissing and EngineFailed."""
-        self._loaded = loaded or Loaded(paths, plan, adapters)
+        self._loaded = loaded or Loading(paths, plan, adapters).wait()
         self._lib = lib = self._loaded.lib
         self._model, self._context = self._loaded.model, self._loaded.context
         self._memory = lib.llama_get_memory(self._context)
-        self.vocab = LlamaVocab(lib, self._model)
+        self.vocab = vocab or LlamaVocab(lib, self._model)
         self.slots, self.batch = plan.slots, plan.batch
         self.cells = int(lib.llama_n_ctx(self._context))
         self.even = plan.slots > 1 and not plan.kv_unified
