@@ -22,10 +22,10 @@ from typing import IO, TYPE_CHECKING, Any
 from edgellm import engines, wire
 from edgellm.engines.devices import look
 from edgellm.errors import EdgeError, to_wire
-from edgellm.prompt import Event
 from edgellm.spawn import longest_step_s
 
 if TYPE_CHECKING:
+    from edgellm.prompt import Event
     from edgellm.service import Service
 
 
@@ -54,11 +54,13 @@ def _live(out: IO[bytes]) -> None:
         _write(out, {"seen": wire.seen(look())})
 
     # Most of this process's code is read while the parent plans, and while C reads the weights.
-    threading.Thread(target=_read_code, daemon=True).start()
+    reader = threading.Thread(target=_read_code, daemon=True)
+    reader.start()
     if looked:
         message = inbox.get()
     opening = wire.opening(message["open"])
     begun = engines.begin(opening.engine, opening.paths, opening.plan, opening.adapter_paths)
+    reader.join()  # two threads that want the interpreter hold each other up
     from edgellm.service import Service
 
     try:
@@ -73,8 +75,9 @@ def _live(out: IO[bytes]) -> None:
 
 
 def _read_code() -> None:
-    importlib.import_module("edgellm.service")
-    importlib.import_module("edgellm.sandbox")  # which templates need
+    for name in ("service", "engines.llama_cpp", "sandbox"):  # templates need the last
+        with contextlib.suppress(ImportError):  # whoever needs it then says so
+            importlib.import_module(f"edgellm.{name}")
 
 
 def _serve(service: Service, inbox: queue.SimpleQueue[dict[str, Any]], out: IO[bytes], watch: Watch) -> None:

@@ -67,7 +67,7 @@ def opened(
             deterministic=deterministic,
             costs=tune.costs(tuned, wish, plan),
         )
-        # 75 ms of reading code, while the child reads weights.
+        # Its code is read while the child reads weights.
         threading.Thread(target=importlib.import_module, args=("edgellm.model",)).start()
         worker.open(opening)
     except BaseException:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from edgellm.prompt import Event, Prompt
+if TYPE_CHECKING:
+    from edgellm.prompt import Event, Prompt
 
 CLOSED = "the model is closed: load it again."
 OVER = "this session is closed: begin another."

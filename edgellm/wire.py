@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgellm.decision import DevicePlan, Plan
 from edgellm.engines.devices import Answer
 from edgellm.errors import EdgeError, from_wire, to_wire
 from edgellm.machine import Device
 from edgellm.opening import Opening
-from edgellm.prompt import Event, Message, Prompt, Reply
-from edgellm.sampling import Sampling
+
+if TYPE_CHECKING:
+    from edgellm.prompt import Event, Prompt
 
 
 def line(message: Mapping[str, Any]) -> bytes:
@@ -42,11 +43,16 @@ def described(event: Event) -> dict[str, Any]:
 
 
 def event(data: Mapping[str, Any]) -> Event:
+    from edgellm.prompt import Event, Reply
+
     reply, error = data["reply"], data["error"]
     return Event(data["id"], data["text"], Reply(**reply) if reply else None, from_wire(error) if error else None)
 
 
 def prompt(data: Mapping[str, Any]) -> Prompt:
+    from edgellm.prompt import Message, Prompt  # not needed before a model is open
+    from edgellm.sampling import Sampling
+
     sampling = {**data["sampling"], "stop": tuple(data["sampling"]["stop"])}
     messages = tuple(Message(**message) for message in data["messages"])
     return Prompt(**{**data, "messages": messages, "sampling": Sampling(**sampling), "saved": tuple(data["saved"])})

@@ -20,14 +20,16 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgellm import spawn, wire
 from edgellm.engines.devices import Answer
 from edgellm.errors import EdgeError, EngineCrashed, EngineFailed, from_wire
 from edgellm.opening import Opening
-from edgellm.prompt import Event, Prompt
 from edgellm.session import CLOSED, OVER, Session
+
+if TYPE_CHECKING:
+    from edgellm.prompt import Event, Prompt
 
 # A child that does not confirm a cancel within this time hangs inside C, and is killed.
 _CANCEL_S = 2.0

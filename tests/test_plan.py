@@ -118,10 +118,25 @@ def test_a_pinned_cache_type_is_obeyed() -> None:
 
 def test_a_cache_row_that_cannot_be_cut_into_blocks_stays_at_sixteen_bits() -> None:
     odd = header(ggufs.model(layers=8, embedding=96, heads=4, kv_heads=4))
-    for model, kind, ubatch in ((MISTRAL, "q8_0", 512), (odd, "f16", 256)):
-        enough = plan.fit(model, machine(), Wish(cells=32768)).host_bytes
-        tight = plan.fit(model, machine(ram=(enough - 1) / GIB), Wish(cells=32768))
-        assert (tight.kv_type, tight.ubatch) == (kind, ubatch)
+    kinds = []
+    for model in (MISTRAL, odd):
+        case = plan._Case(model, sizes.anatomy(model), machine(), Wish(cells=32768))
+        kinds.append({layout.kv_type for layout in case.layouts()})
+    assert kinds == [{"f16", "q8_0"}, {"f16"}]
+
+
+def test_a_processor_gives_up_the_caches_precision_last_and_says_what_it_costs() -> None:
+    """Attention over 8 bits takes several times as long there; on a GPU it does not."""
+    wish = Wish(cells=32768)
+    plans = [plan.fit(MISTRAL, machine(), wish)]
+    while plans[-1].kv_type == "f16":
+        plans.append(plan.fit(MISTRAL, machine(ram=(plans[-1].host_bytes - 1) / GIB), wish))
+    assert [(one.kv_type, one.ubatch) for one in plans] == [("f16", 512), ("f16", 256), ("f16", 128), ("q8_0", 128)]
+    assert any("long prompts are read several times more slowly" in reason for reason in plans[-1].reasons)
+    card = plan.fit(MISTRAL, machine(gpu(64)), wish).devices[0]
+    tight = plan.fit(MISTRAL, machine(gpu((card.used_bytes + card.margin_bytes - 1) / GIB)), wish)
+    assert (tight.kv_type, tight.ubatch) == ("q8_0", 512)
+    assert not any("more slowly" in reason for reason in tight.reasons)
 
 
 # -- wishes ------------------------------------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from edgellm.engines.base import Engine
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
     from edgellm.decision import Plan
+    from edgellm.engines.base import Engine
     from edgellm.gguf import Header
 
 Name = Literal["llama_cpp", "ctransformers", "scripted"]
