@@ -31,20 +31,23 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the child: read one opening, then prompts and cancels, until the pipe ends."""
-    gc.disable()  # while code is read, nothing is garbage
+    # While code is read, nothing is garbage, and who hears what to load must not wait 5 ms for the interpreter.
+    gc.disable()
+    turn_s = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _no_core_dumps()
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever C prints must not break the protocol
     try:
-        _live(out)
+        _live(out, turn_s)
     except BaseException:
         traceback.print_exc()  # its last line is what the parent quotes
         sys.stderr.flush()
         os._exit(1)  # without the interpreter's farewell, which would abort over the reading thread's lock on stdin
 
 
-def _live(out: IO[bytes]) -> None:
+def _live(out: IO[bytes], turn_s: float) -> None:
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     service: list[Service] = []
     threading.Thread(target=_read, args=(sys.stdin.buffer, inbox, service), daemon=True).start()
@@ -60,6 +63,7 @@ def _live(out: IO[bytes]) -> None:
         message = inbox.get()
     opening = wire.opening(message["open"])
     begun = engines.begin(opening.engine, opening.paths, opening.plan, opening.adapter_paths)
+    sys.setswitchinterval(turn_s)
     reader.join()  # two threads that want the interpreter hold each other up
     from edgellm.service import Service
 

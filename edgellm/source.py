@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgellm import catalog, gguf, hardware
+from edgellm import gguf
 from edgellm.errors import Offline
 
 if TYPE_CHECKING:
-    from edgellm import hub
+    from edgellm import catalog, hub
 
 Progress = Callable[[str, int, int], None]
 """Called while downloading: file name, bytes so far, bytes in all."""
@@ -80,6 +80,10 @@ class Source:
 
 def find(model: str, *, offline: bool = False) -> Source:
     """Make sense of a model's name. Asks the hub only for `user/repo`. Raises ModelUnknown, NotOnHub, Offline, Gated."""
+    if model.startswith(("/", "./", "../")) and os.path.isfile(model):  # no name of a catalogue looks so
+        return Source(name=Path(model).stem, path=model)
+    from edgellm import catalog
+
     meant = catalog.reference(model)
     if meant.path is not None:
         return Source(name=Path(meant.path).stem, path=meant.path)
@@ -108,6 +112,8 @@ def default() -> tuple[str, str]:
 
 def fitting() -> list[catalog.Entry]:
     """Entries of the catalogue that this machine's free memory can hold, the largest first."""
+    from edgellm import catalog, hardware
+
     room = hardware.detect().ram_free_bytes * _ROOM
     sized = [(entry.bytes or 0, entry) for entry in catalog.entries() if entry.repo]
     return [entry for size, entry in sorted(sized, key=lambda pair: -pair[0]) if 0 < size <= room]
