@@ -45,6 +45,7 @@ from edgellm.decision import DRAFTS
 from edgellm.engines import devices
 from edgellm.engines.base import Feed
 from edgellm.lookup import Pace
+from edgellm.machine import Answer
 from edgellm.plan import Plan, Wish
 from edgellm.prompt import Prompt
 
@@ -179,7 +180,7 @@ GPU_ROWS = {
 def planned(path: str, threads: int, *, slots: int, context: int, repack: bool = False) -> Plan:
     """A plan for the processor, or for the GPU."""
     header = gguf.read(path)
-    seen = devices.look() if GPU else devices.Answer((), None, "")
+    seen = devices.look() if GPU else Answer((), None, "")
     machine = hardware.pretend(hardware.detect(seen.devices, seen.offload), ram_bytes=64 << 30)
     layers: Any = "all" if GPU else 0
     wish = Wish(gpu_layers=layers, slots=slots, context=context, threads=threads, cells=max(context, slots * 512))
@@ -644,7 +645,7 @@ def versions() -> str:
         **{name: name for name in ("xllamacpp", "ctransformers", "llguidance", "numpy")},
     }
     found = [f"{name} {metadata.version(name)}" for name, module in names.items() if importlib.util.find_spec(module)]
-    seen = devices.ask() if os.environ.get("COMPARE_GPU") == "1" else devices.Answer((), None, "")
+    seen = devices.ask() if os.environ.get("COMPARE_GPU") == "1" else Answer((), None, "")
     machine = hardware.detect()
     cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
     things = [*(one.description for one in seen.devices), cpu, f"{machine.physical_cores} cores"]

@@ -6,10 +6,8 @@ these GPUs the installed build can use: that is asked in a child (`edgellm.engin
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
-import shutil
 import struct
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -225,6 +223,8 @@ def _vm_stat_free_bytes(said: str) -> int:
 
 
 def _windows_memory() -> tuple[int, int]:
+    import ctypes
+
     class Status(ctypes.Structure):  # sysinfoapi.h, MEMORYSTATUSEX
         _fields_ = (
             ("length", ctypes.c_uint32),
@@ -310,6 +310,8 @@ def _mac_cores() -> tuple[int, int] | None:
 
 
 def _windows_cores() -> tuple[int, int] | None:
+    import ctypes
+
     windll: Any = getattr(ctypes, "windll")  # noqa: B009 - absent from the type stubs elsewhere
     ask, length = windll.kernel32.GetLogicalProcessorInformationEx, ctypes.c_uint32()
     ask(0, None, ctypes.byref(length))  # 0: RelationProcessorCore
@@ -342,6 +344,8 @@ def _vendor_devices(system: str, ram_bytes: int, free_bytes: int) -> tuple[tuple
         return (apple_device(platform.machine(), ram_bytes, free_bytes), ())
     nvidia, complaints = _nvml_devices()
     if not nvidia and not complaints:
+        import shutil
+
         nvidia = smi_devices(_tool(*_SMI)) if shutil.which("nvidia-smi") else ()
     return (*nvidia, *(amd_devices() if system == "Linux" else ())), complaints
 

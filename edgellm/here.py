@@ -8,8 +8,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgellm.engines.devices import Answer, look
+from edgellm.engines.devices import look
 from edgellm.errors import EngineFailed
+from edgellm.machine import Answer
 from edgellm.opening import Opening
 from edgellm.prompt import Event, Prompt
 from edgellm.session import CLOSED, OVER, Session

@@ -5,12 +5,15 @@ It starts the worker's process before it reads any code of its own: the two proc
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from typing import TYPE_CHECKING, Literal
 
 from edgellm import spawn
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
     from edgellm.adapter import Given
     from edgellm.here import Here
@@ -45,18 +48,19 @@ def load(
     """
     process = None if in_process else spawn.start()
 
-    from edgellm.worker import Worker
-
     worker: Worker | Here
-    if process:
-        worker = Worker(process)
-    else:
-        from edgellm.here import Here
+    with _no_garbage():
+        from edgellm.worker import Worker
 
-        worker = Here()
+        if process:
+            worker = Worker(process)
+        else:
+            from edgellm.here import Here
 
-    from edgellm import route
-    from edgellm.decision import Wish
+            worker = Here()
+
+        from edgellm import route
+        from edgellm.decision import Wish
 
     return route.opened(
         model,
@@ -69,3 +73,15 @@ def load(
         offline=offline,
         progress=progress,
     )
+
+
+@contextlib.contextmanager
+def _no_garbage() -> Iterator[None]:
+    """While code is read nothing is garbage: looking for it would take some percent of a start."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +42,11 @@ class Machine:
     offload: bool  # the installed llama.cpp build can use these GPUs
     notes: tuple[str, ...] = ()
     gpu_build: bool = False  # it was built for GPUs, whether or not it found one
+
+
+class Answer(NamedTuple):
+    """What the installed llama.cpp build says of the GPUs here; `engines.devices` asks it."""
+
+    devices: tuple[Device, ...]
+    offload: bool | None  # None: it could not be asked
+    note: str  # why not; "" when all went well

@@ -11,9 +11,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edgellm.decision import DevicePlan, Plan
-from edgellm.engines.devices import Answer
 from edgellm.errors import EdgeError, from_wire, to_wire
-from edgellm.machine import Device
+from edgellm.machine import Answer, Device
 from edgellm.opening import Opening
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgellm import spawn, wire
-from edgellm.engines.devices import Answer
 from edgellm.errors import EdgeError, EngineCrashed, EngineFailed, from_wire
+from edgellm.machine import Answer
 from edgellm.opening import Opening
 from edgellm.session import CLOSED, OVER, Session
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
 import struct
 import sys
 import types
@@ -161,13 +163,13 @@ class Kernel32:
 
 
 def test_windows_counts_what_may_still_be_committed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware.ctypes, "windll", types.SimpleNamespace(kernel32=Kernel32(True)), raising=False)
+    monkeypatch.setattr(ctypes, "windll", types.SimpleNamespace(kernel32=Kernel32(True)), raising=False)
     assert hardware._windows_memory() == (16 * GIB, 6 * GIB)
     assert hardware._windows_cores() == (1, 1)
 
 
 def test_a_windows_that_does_not_answer_gives_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware.ctypes, "windll", types.SimpleNamespace(kernel32=Kernel32(False)), raising=False)
+    monkeypatch.setattr(ctypes, "windll", types.SimpleNamespace(kernel32=Kernel32(False)), raising=False)
     assert hardware._windows_memory() == (0, 0)
     assert hardware._windows_cores() is None
 
@@ -389,7 +391,7 @@ def test_a_broken_nvml_is_reported_not_raised(monkeypatch: pytest.MonkeyPatch) -
 
 def test_without_nvml_the_tool_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", Nvml(broken="driver"))
-    monkeypatch.setattr(hardware.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     monkeypatch.setattr(hardware, "_tool", lambda *command: "0, A2, 100, 90, 00000000:C1:00.0, Disabled")
     devices, _ = hardware._vendor_devices("Windows", 16 * GIB, 8 * GIB)
     assert [device.backend for device in devices] == ["nvidia-smi"]

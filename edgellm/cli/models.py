@@ -209,8 +209,9 @@ def _machine(vram: tuple[str, ...], ram: str | None) -> Machine:
     """This machine, or one that the user describes."""
     from edgellm import hardware, margins
     from edgellm.engines import devices
+    from edgellm.machine import Answer
 
-    seen = devices.Answer((), None, "") if vram else devices.ask()
+    seen = Answer((), None, "") if vram else devices.ask()
     return hardware.pretend(
         margins.known(hardware.detect(seen.devices, seen.offload)),
         vram_bytes=[size_bytes(size) for size in vram] if vram else None,

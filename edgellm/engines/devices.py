@@ -14,21 +14,13 @@ import sys
 import types
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any
 
-from edgellm.machine import Device
+from edgellm.machine import Answer, Device
 
 # ggml-backend.h, enum ggml_backend_dev_type
 _GPU, _INTEGRATED = 1, 2
 _LOOK_S = 30.0  # a cold CUDA driver can take ten seconds to wake
-
-
-class Answer(NamedTuple):
-    """What the build said."""
-
-    devices: tuple[Device, ...]
-    offload: bool | None  # None: it could not be asked
-    note: str  # why not; "" when all went well
 
 
 class _Properties(ctypes.Structure):  # ggml-backend.h, struct ggml_backend_dev_props
