@@ -181,6 +181,8 @@ def planned(path: str, threads: int, *, slots: int, context: int, repack: bool =
     """A plan for the processor, or for the GPU."""
     header = gguf.read(path)
     seen = devices.look() if GPU else Answer((), None, "")
+    if GPU and not seen.devices:
+        sys.exit("There is no GPU here that the installed llama.cpp can use.")
     machine = hardware.pretend(hardware.detect(seen.devices, seen.offload), ram_bytes=64 << 30)
     layers: Any = "all" if GPU else 0
     wish = Wish(gpu_layers=layers, slots=slots, context=context, threads=threads, cells=max(context, slots * 512))

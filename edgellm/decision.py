@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-DRAFTS = (
-    15  # rows of logits beside one for each slot: with the token before it, a draft fills 16 rows, llama.cpp's tile
-)
+DRAFTS = 15
+"""Rows of logits beside one for each slot: with the token before it, a draft fills 16 rows, llama.cpp's tile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,3 +65,12 @@ class Plan:
     host_bytes: int  # RAM, weights included
     host_weights_bytes: int = 0  # of these: pages of the model file
     reasons: tuple[str, ...]
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU computes any of it."""
+        return any(device.used_bytes for device in self.devices)
+
+    def whole(self, layers: int) -> bool:
+        """Whether GPUs compute all of a model of so many layers, and its output."""
+        return self.gpu_layers > layers and not self.tensor_overrides

@@ -86,7 +86,7 @@ def settled(
 
     `header` may be heavier than `base`, the file's own, by adapters, which llama.cpp does not know about then.
     """
-    if not any(device.used_bytes for device in estimate.devices):
+    if not estimate.on_gpu:
         return estimate
     try:
         weigh: dry_run.Weigh = partial(dry_run.measure, path, imagined=imagined)
@@ -118,8 +118,7 @@ def _device(plan: Plan, layers: int, tensor: str) -> str | None:
 
 def roomy(plan: Plan, header: gguf.Header) -> bool:
     """Whether a whole model goes on GPUs with so much to spare that an estimate is good enough: asking takes a second."""
-    whole = plan.gpu_layers > header.layers and not plan.tensor_overrides
-    return whole and all(
+    return plan.whole(header.layers) and all(
         one.used_bytes <= _ROOMY * (one.free_bytes - one.margin_bytes) for one in plan.devices if one.used_bytes
     )
 

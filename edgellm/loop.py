@@ -204,10 +204,11 @@ class Loop:
             return self._grain
         if not self._token_s:
             return _FIRST_CHUNK
-        seconds = _CHUNK_S if answering is None else _BELOW_S if answering > priority else _BESIDE_S
+        seconds, least = _CHUNK_S, _LEAST_CHUNK
+        if answering is not None:
+            seconds, least = (_BELOW_S, _LEAST_BELOW) if answering > priority else (_BESIDE_S, _LEAST_CHUNK)
         if not self._engine.breaks_off:
             seconds = min(seconds, _UNBROKEN_S)
-        least = _LEAST_BELOW if answering is not None and answering > priority else _LEAST_CHUNK
         return max(least, int(seconds / self._token_s))
 
     def _draft(self, moves: list[_Move]) -> None:

@@ -52,8 +52,8 @@ def opened(
             header = gguf.read(paths[0])
         margin_keys: dict[str, str] = {}
         if runner == "llama_cpp":
-            tuned = tune.known(header, gpu=tune.on_gpu(plan))
-            if tune.on_gpu(plan):
+            tuned = tune.known(header, gpu=plan.on_gpu)
+            if plan.on_gpu:
                 plan, margin_keys = _on_gpus(plan, header, chosen, here, wish, paths[0])
         plan = tune.applied(plan, tuned, wish, here)
         opening = Opening(

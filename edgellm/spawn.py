@@ -57,5 +57,7 @@ def longest_step_s() -> float:
 
 def _own_group() -> dict[str, Any]:
     if sys.platform == "win32":
-        return {"creationflags": 0x200}  # subprocess.CREATE_NEW_PROCESS_GROUP
+        import subprocess
+
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"process_group": 0}

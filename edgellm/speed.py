@@ -31,10 +31,15 @@ class Reading:
 
     def tokens_per_s(self, ram_bytes_s: float, gpu_bytes_s: float = 0.0) -> float | None:
         """Expected tokens a second of one answer; None where a bandwidth that matters is 0, meaning unknown."""
+        most = self.most_per_s(ram_bytes_s, gpu_bytes_s)
+        return REACHED * most if most else None
+
+    def most_per_s(self, ram_bytes_s: float, gpu_bytes_s: float = 0.0) -> float | None:
+        """Tokens a second if a step did nothing but read, at the whole bandwidth; None where that is unknown."""
         if (self.ram_bytes and not ram_bytes_s) or (self.gpu_bytes and not gpu_bytes_s):
             return None
         spent_s = self.ram_bytes / (ram_bytes_s or 1) + self.gpu_bytes / (gpu_bytes_s or 1)
-        return REACHED / spent_s if spent_s else None
+        return 1 / spent_s if spent_s else None
 
 
 def reading(header: Header, plan: Plan) -> Reading:

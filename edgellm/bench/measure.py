@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from edgellm.bench import canned
 from edgellm.decision import Plan
+from edgellm.engines import devices
 from edgellm.errors import EngineCrashed
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ def run(paths: Sequence[str], plan: Plan, *, widths: Sequence[int]) -> Iterator[
     question = pickle.dumps((list(paths), plan, list(widths)))
     threads = str(plan.threads)
     environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **devices.environment(),
         **dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), threads),
     }
     command = [sys.executable, "-m", "edgellm.bench.measure"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgellm.cli.forecasts import GB, GIB
-from edgellm.speed import REACHED, Reading
+from edgellm.speed import Reading
 
 if TYPE_CHECKING:
     from edgellm.bench.measure import Figure
@@ -34,7 +34,7 @@ class _Limits:
     @property
     def decode(self) -> float:
         """Tokens a second of one answer, if a step did nothing but read the weights once; 0 where that is unknown."""
-        return (self.reading.tokens_per_s(self.ram_bytes_s, self.gpu_bytes_s) or 0.0) / REACHED
+        return self.reading.most_per_s(self.ram_bytes_s, self.gpu_bytes_s) or 0.0
 
     @property
     def memory(self) -> str:
@@ -162,8 +162,7 @@ def _limits(header: Header, plan: Plan, machine: Machine) -> _Limits:
 
     found = forecasts.speed(header, plan, machine)
     used = [one.device for one in plan.devices if one.used_bytes]
-    whole = plan.gpu_layers > header.layers and not plan.tensor_overrides
-    products = [rates.ask(name) for name in used] if whole else []
+    products = [rates.ask(name) for name in used] if plan.whole(header.layers) else []
     flops = min((one.flops for one in products if one), default=0.0)
     share = header.experts_used / header.experts if header.experts else 1.0
     body = sum(tensor.elements * (share if "_exps" in tensor.name else 1.0) for tensor in header.tensors)

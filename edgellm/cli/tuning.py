@@ -66,9 +66,8 @@ def _measured(found: object) -> rooms.Tuning:
     plan = fit(header, here, Wish(slots=1))
     click.echo(f"Measuring {found.name}, {search.LONGEST_S:.0f} seconds at most.", err=True)
     tuning = search.measure(header, found.here, plan, here, lambda line: click.echo(f"  {line}", err=True))
-    gpu = room.on_gpu(plan)
-    room.remember(header, tuning, gpu=gpu)
-    if room.known(header, gpu=gpu) is None:
+    room.remember(header, tuning, gpu=plan.on_gpu)
+    if room.known(header, gpu=plan.on_gpu) is None:
         click.echo("It could not be kept for later loads: the user's cache folder cannot be written.", err=True)
     return tuning
 

@@ -64,17 +64,13 @@ def begin(name: str, paths: Sequence[str], plan: Plan, adapters: Sequence[str] =
     from edgellm.engines.devices import free_bytes
     from edgellm.engines.loaded import Loading
 
-    before = free_bytes() if any(one.used_bytes for one in plan.devices) else {}
+    before = free_bytes() if plan.on_gpu else {}
     loading = Loading(paths, plan, adapters)
 
     def finish() -> Engine:
-        from edgellm.engines.llama_cpp import LlamaCpp, LlamaVocab
+        from edgellm.engines.llama_cpp import LlamaCpp
 
-        vocab = None
-        if half := loading.half():
-            vocab = LlamaVocab(half.lib, half.model)
-            vocab.read()
-        return LlamaCpp(paths, plan, loaded=loading.wait(), vocab=vocab)
+        return LlamaCpp(paths, plan, loading=loading)
 
     return Begun(finish, before)
 

@@ -66,14 +66,18 @@ def ask(timeout_s: float = _LOOK_S) -> Answer:
     import subprocess  # not needed where the question is answered: a worker's process starts with this room
 
     command = [sys.executable, "-m", "edgellm.engines.devices"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout_s, env=environment, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=timeout_s, env=environment(), check=False)
     except subprocess.TimeoutExpired:
         return Answer((), None, f"llama.cpp was asked for its GPUs and did not answer within {timeout_s:g} s.")
     except OSError as error:
         return Answer((), None, f"llama.cpp could not be asked for its GPUs: {error}.")
     return _read(done.returncode, done.stdout, done.stderr)
+
+
+def environment() -> dict[str, str]:
+    """The environment of a child that finds modules where this process does."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def _read(code: int, said: bytes, complaint: bytes) -> Answer:

@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgellm.decision import Plan, Wish
-from edgellm.engines.devices import low_level, symbol
+from edgellm.engines.devices import environment, low_level, symbol
 from edgellm.engines.parameters import context_parameters, model_parameters
 from edgellm.engines.virtual import Card, Virtual, use_only
 from edgellm.errors import DoesNotFit, EngineCrashed, EngineFailed
@@ -54,10 +54,9 @@ def measure(path: str, plan: Plan, *, imagined: Sequence[Device] = (), timeout_s
         raise EngineFailed("llama.cpp's dry run can be read on Linux only; plan with the estimate (plan.fit) here.")
     question = json.dumps({"path": path, "plan": asdict(plan), "imagined": [asdict(device) for device in imagined]})
     command = [sys.executable, "-m", "edgellm.engines.dry_run"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
-            command, input=question, capture_output=True, text=True, timeout=timeout_s, env=environment, check=False
+            command, input=question, capture_output=True, text=True, timeout=timeout_s, env=environment(), check=False
         )
     except subprocess.TimeoutExpired:
         raise EngineCrashed(f"llama.cpp did not plan {path} within {timeout_s:g} s.", phase="planning") from None
@@ -84,11 +83,10 @@ def settle(header: Header, machine: Machine, wish: Wish | None = None, *, weigh:
     wish = wish or Wish()
     weigh = weigh or partial(measure, header.path)
     plan = fit(header, machine, wish)
-    if not any(device.used_bytes for device in plan.devices):
+    if not plan.on_gpu:
         return plan  # nothing on a GPU: nothing that could run over
     exact, scratch = _weighed(plan, weigh)
-    whole = plan.gpu_layers > header.layers and not plan.tensor_overrides
-    if exact and (whole or wish.gpu_layers != "auto"):
+    if exact and (plan.whole(header.layers) or wish.gpu_layers != "auto"):
         return exact
     best = exact
     for _ in range(_TRIES):

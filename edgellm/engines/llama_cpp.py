@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from edgellm.decision import DRAFTS, Plan
 from edgellm.engines.base import Feed, Logits, Stopped, Worn
-from edgellm.engines.loaded import Loaded, Loading
+from edgellm.engines.loaded import Loading
 from edgellm.errors import EngineFailed
 from edgellm.spelling import Speller
 
@@ -170,27 +170,22 @@ class LlamaCpp:
     """A loaded model: weights, one context, `plan.slots` sequences in a cache of `plan.cells` cells, shared or each its part."""
 
     def __init__(
-        self,
-        paths: Sequence[str],
-        plan: Plan,
-        adapters: Sequence[str] = (),
-        *,
-        loaded: Loaded | None = None,
-        vocab: LlamaVocab | None = None,
+        self, paths: Sequence[str], plan: Plan, adapters: Sequence[str] = (), *, loading: Loading | None = None
     ) -> None:
-        """Open the files, or take what is `loaded` of them already. Raises EngineMissing and EngineFailed."""
-        self._loaded = loaded or Loading(paths, plan, adapters).wait()
+        """Open the files, or wait for what is `loading` them already. Raises EngineMissing and EngineFailed."""
+        loading = loading or Loading(paths, plan, adapters)
+        if half := loading.half():  # C still makes the context
+            self.vocab = LlamaVocab(half.lib, half.model)
+            self.vocab.read()
+        self._loaded = loading.wait()
         self._lib = lib = self._loaded.lib
         self._model, self._context = self._loaded.model, self._loaded.context
         self._memory = lib.llama_get_memory(self._context)
-        self.vocab = vocab or LlamaVocab(lib, self._model)
         self.slots, self.batch = plan.slots, plan.batch
         self.cells = int(lib.llama_n_ctx(self._context))
         self.even = plan.slots > 1 and not plan.kv_unified
-        layers = int(lib.llama_model_n_layer(self._model))
-        self.breaks_off = plan.gpu_layers <= layers or bool(
-            plan.tensor_overrides
-        )  # between what the processor computes
+        # Between what the processor computes, where it computes anything.
+        self.breaks_off = not plan.whole(int(lib.llama_model_n_layer(self._model)))
         self.context = min(plan.context, self.cells // self.slots if self.even else self.cells)
         self._held = [0] * self.slots
         self._logits = _plain(lib, "llama_get_logits_ith", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from edgellm.engines.devices import low_level
+from edgellm.engines.devices import environment, low_level
 from edgellm.errors import EngineCrashed, EngineFailed, EngineMissing
 
 _TENSOR = re.compile(r"\[\s*\d+/\s*\d+\]\s+(\S+)\s+-")
@@ -39,7 +39,6 @@ def run(
     Raises EngineMissing, EngineFailed (the library refused) and EngineCrashed (it died).
     """
     question = {"source": source, "target": target, "type": file_type, "requantize": requantize, "threads": threads}
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "GGML_NO_BACKTRACE": "1"}
     command = [sys.executable, "-m", "edgellm.engines.quantizer"]
     with subprocess.Popen(
         command,
@@ -47,7 +46,7 @@ def run(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=environment,
+        env={**environment(), "GGML_NO_BACKTRACE": "1"},
     ) as child:
         assert child.stdin
         assert child.stdout

@@ -15,7 +15,7 @@ import time
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from edgellm.engines.devices import hush, low_level, symbol
+from edgellm.engines.devices import environment, hush, low_level, symbol
 
 _LONGEST_S = 60.0
 _COPIED_BYTES = 256 << 20  # several times the caches of large cards; a quarter of what is free where that is less
@@ -36,9 +36,9 @@ class Rates(NamedTuple):
 def ask(device: str, timeout_s: float = _LONGEST_S) -> Rates | None:
     """Measure a device by llama.cpp's name for it ("CUDA0"), in a child process; None where that fails."""
     command = [sys.executable, "-m", "edgellm.engines.rates", device]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "GGML_NO_BACKTRACE": "1"}
+    quiet = {**environment(), "GGML_NO_BACKTRACE": "1"}
     try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout_s, env=environment, check=True)
+        done = subprocess.run(command, capture_output=True, timeout=timeout_s, env=quiet, check=True)
         return Rates(*map(float, json.loads(done.stdout.splitlines()[-1])))
     except (OSError, subprocess.SubprocessError, ValueError, IndexError, TypeError):
         return None

@@ -64,11 +64,11 @@ def applied(plan: Plan, tuning: Tuning | None, wish: Wish, machine: Machine) -> 
     changes: dict[str, Any] = {}
     if wish.threads is None:
         changes |= {"threads": tuning.threads, "threads_batch": tuning.threads_batch}
-    if tuning.ubatch and wish.ubatch is None and not on_gpu(plan):
+    if tuning.ubatch and wish.ubatch is None and not plan.on_gpu:
         changes["ubatch"] = max(min(plan.ubatch, tuning.ubatch), min(plan.ubatch, plan.slots))
     # Repacked weights are a copy in memory, where the file itself could be dropped and read again.
     room = plan.host_bytes + plan.host_weights_bytes // 4 < machine.ram_free_bytes
-    if room and not on_gpu(plan) and tuning.repacks(plan.slots):
+    if room and not plan.on_gpu and tuning.repacks(plan.slots):
         changes["repack"] = True
     reason = f"Measured on this machine on {tuning.day}: {_words(replace(plan, **changes))}."
     return replace(plan, **changes, reasons=(*plan.reasons, reason))
@@ -88,11 +88,6 @@ def _words(plan: Plan) -> str:
     return (
         f"{threads}, weights {'repacked' if plan.repack else 'as they are in the file'}, {plan.ubatch} tokens at once"
     )
-
-
-def on_gpu(plan: Plan) -> bool:
-    """Whether a GPU computes any of it."""
-    return any(device.used_bytes for device in plan.devices)
 
 
 # What is remembered.

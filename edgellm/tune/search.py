@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edgellm.decision import Plan
 from edgellm.engines.trial import Died, Trial
 from edgellm.errors import EngineFailed
-from edgellm.tune import READ, Said, Tuning, on_gpu
+from edgellm.tune import READ, Said, Tuning
 
 if TYPE_CHECKING:
     from edgellm.gguf import Header
@@ -61,7 +61,7 @@ class _Search:
             costs |= dict(self._costs(trial, batch, _WIDTHS))
             ubatch = self._micro_batch(trial, batch, read_s)
         plain = Tuning(threads=threads, threads_batch=batch, ubatch=ubatch, costs=costs)
-        found = plain if on_gpu(self.plan) else self._repacked(plain)
+        found = plain if self.plan.on_gpu else self._repacked(plain)
         return replace(found, notes=tuple(self.notes))
 
     def _threads(self) -> list[int]:
